@@ -1,0 +1,45 @@
+# Two commands: `make demo` (text in, evaluated encoder out) and `make test`. Both make .venv and install first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+READY := $(VENV)/installed
+
+.PHONY: demo test check install clean
+.DEFAULT_GOAL := demo
+
+demo: $(READY)
+	$(BIN)/bertmill run tiny
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+install: $(READY)
+
+clean:
+	rm -rf $(VENV)
+
+$(READY): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit("bertmill needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Give another: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory torch
+	@# The torch that is there is kept, whatever its version: only the other pins bind.
+	@sed '/^torch==/d' constraints.txt > $(VENV)/constraints.txt
+	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' >> $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
+	@touch $@
+
+# PyPI's torch for Linux carries several GB of CUDA. Without a GPU the CPU build is wanted: from where pip already looks,
+# else from PyTorch's own index, which uv knows.
+.PHONY: torch
+torch:
+ifneq ($(shell command -v nvidia-smi),)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==$(TORCH)+cpu' 2>/dev/null \
+	|| { $(BIN)/python -m pip install --quiet --disable-pip-version-check uv \
+	     && $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu torch==$(TORCH); }
+endif

@@ -1,0 +1,452 @@
+"""What is computed (a table per stage, on one page), and where it runs (`Settings`).
+
+A preset is a TOML file with one table per stage; it states only what differs from the defaults here, which are the
+papers'. Its values make the artifact's fingerprint, except those marked `WHERE`: they say where to find or how to
+split the work, and change no result. `Settings` come from the environment and never make a fingerprint.
+"""
+
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from pipeline.errors import ConfigError, nearest
+
+PRESETS = Path(__file__).parent / "presets"
+STAGES = ("corpus", "vocabulary", "dataset", "pretraining", "evaluation")
+
+
+class _Where:
+    """Marks a field that changes no result and so stays out of the fingerprint."""
+
+
+WHERE = _Where()
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Table(BaseModel):
+    """A table of a preset: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What of this table makes the fingerprint: values that differ from the default, without `WHERE` fields."""
+        kept: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if WHERE in field.metadata or (not field.is_required() and value == field.get_default()):
+                continue
+            kept[name] = _identity(value)
+        return kept | (self.model_extra or {})
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Table):
+        return value.identity()
+    if isinstance(value, tuple):
+        return [_identity(item) for item in value]
+    return value
+
+
+class Plug(Table):
+    """A function named in a preset, with its keywords: `{name = "gopher", min_words = 50}`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    """A key of the dict that the stage looks it up in."""
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Source(Table):
+    """Where documents come from. Keywords beside these go to the reader of `format`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    path: Annotated[str, WHERE]
+    """A file or a glob; relative to the preset's folder. `sample:NAME` is a corpus that comes with the package."""
+    format: str
+    """A key of `pipeline.corpus.sources.SOURCES`."""
+    name: str
+    """What the documents of this source are told apart by."""
+    licence: str
+    """Under which terms the text may be used; kept in the manifest."""
+    origin: str = ""
+    """Where the text was got from; kept in the manifest."""
+    retrieved: str = ""
+    """When, as YYYY-MM-DD; kept in the manifest."""
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class CorpusConfig(Table):
+    """Text in, clean documents out."""
+
+    name: Annotated[str, WHERE]
+    """The artifact's name in the store; presets with the same name share it."""
+    sources: tuple[Source, ...] = ()
+    """At least one, in the order in which documents are kept when two are equal."""
+    lang: str = "en"
+    """ISO 639-1 code of documents that don't name their own."""
+    heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of the groups (not the documents) that is never trained on."""
+    documents_per_shard: Annotated[int, Field(ge=1)] = 20_000
+    """Documents a shard holds; one shard is one unit of work downstream."""
+    min_characters: Annotated[int, Field(ge=1)] = 1
+    """Shorter documents are dropped, and counted."""
+    max_bad_share: Share = 0.01
+    """Share of rows that may be unreadable before the stage fails; each is counted and the first ones are shown."""
+    restricted: bool = False
+    """Text of this corpus leaves no stage: cards, logs and reports show counts only."""
+
+
+class VocabularyConfig(Table):
+    """A WordPiece vocabulary from the corpus' train part."""
+
+    name: Annotated[str, WHERE]
+    """The artifact's name in the store."""
+    size: Annotated[int, Field(ge=16, le=1_000_000)] = 30_522
+    """Entries, the five specials included; a hard cap."""
+    lowercase: bool = True
+    """Uncased, as bert-base-uncased."""
+    strip_accents: bool | None = None
+    """None strips them when `lowercase` does, as google-research/bert."""
+    min_frequency: Annotated[int, Field(ge=1)] = 2
+    """Pieces and characters below this count are not learned."""
+
+
+class DatasetConfig(Table):
+    """Samples for the masked-LM and next-sentence objectives (google-research/bert, create_pretraining_data.py)."""
+
+    name: Annotated[str, WHERE]
+    """The artifact's name in the store."""
+    max_seq_length: Annotated[int, Field(ge=8, le=512)] = 128
+    """Tokens in a sample at most, [CLS] and both [SEP] included."""
+    short_seq_prob: Share = 0.1
+    """Share of samples built to a shorter, random target length."""
+    random_next_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of samples whose second segment comes from another document."""
+    dupe_factor: Annotated[int, Field(ge=1, le=100)] = 1
+    """Passes over the corpus, each with other pairs."""
+    masker: Plug = Plug(name="token")
+    """A key of `pipeline.dataset.masking.MASKERS`: token, whole_word."""
+    masked_lm_prob: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of a sample's tokens that the model predicts."""
+    max_predictions_per_seq: Annotated[int, Field(ge=1)] | None = None
+    """Predictions in a sample at most. None: `masked_lm_prob` of `max_seq_length`, rounded up (20 at 128)."""
+    masks: Literal["each_epoch", "stored"] = "each_epoch"
+    """Drawn anew in each epoch while training, or once at build time as google-research/bert does."""
+    rows_per_shard: Annotated[int, Field(ge=1)] = 65_536
+    """Samples in an Arrow file."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 12_345
+    """Pairs are a function of (seed, pass, index), masks of (seed, epoch, index)."""
+
+    @property
+    def predictions_per_seq(self) -> int:
+        """The cap on predictions, worked out where the preset leaves it open."""
+        return self.max_predictions_per_seq or math.ceil(self.masked_lm_prob * self.max_seq_length)
+
+
+class PretrainingConfig(Table):
+    """The encoder (Devlin et al. 2019) and how it is trained. The defaults are BERT-base's."""
+
+    name: Annotated[str, WHERE]
+    """The artifact's name in the store."""
+    hidden_size: Annotated[int, Field(ge=8)] = 768
+    num_hidden_layers: Annotated[int, Field(ge=1)] = 12
+    num_attention_heads: Annotated[int, Field(ge=1)] = 12
+    intermediate_size: Annotated[int, Field(ge=8)] = 3_072
+    max_position_embeddings: Annotated[int, Field(ge=8, le=512)] = 512
+    hidden_dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout of the embeddings and of each layer's outputs; attention has none (the fast kernels know none)."""
+    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the initial weights."""
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+
+    train_batch_size: Annotated[int, Field(ge=1)] = 256
+    """Samples in an optimizer step, over all ranks and micro-batches."""
+    max_steps: Annotated[int, Field(ge=1)] = 1_000_000
+    """Optimizer steps."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """The peak."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 10_000
+    """Steps of linear rise to the peak, before the linear fall to zero at `max_steps`."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-6
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled; biases and LayerNorm weights have none."""
+    gradient_clipping: Annotated[float, Field(gt=0)] = 1.0
+    """Largest global norm of a step's gradient."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the weights in the forward and backward pass; the optimizer's are always fp32."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 12_345
+    """Of the initial weights, the order of samples and dropout."""
+
+    train_micro_batch_size_per_gpu: Annotated[int, Field(ge=1), WHERE] = 32
+    """Samples a rank takes at once; a step's samples are dealt into as many micro-batches as that makes."""
+    deepspeed: Annotated[str, WHERE] = "zero1"
+    """A file of `deepspeed_configs/`, or a path: the systems keys (ZeRO stage, buckets, communication)."""
+    checkpoint_every: Annotated[int, Field(ge=1), WHERE] = 1_000
+    """Steps between two checkpoints."""
+    log_every: Annotated[int, Field(ge=1), WHERE] = 50
+    """Steps between two lines of progress; the curve keeps every step."""
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "PretrainingConfig":
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} can't be split over num_attention_heads {self.num_attention_heads}; "
+                f"choose a multiple"
+            )
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be below max_steps {self.max_steps}")
+        return self
+
+
+class EvaluationConfig(Table):
+    """How good the encoder is, next to controls."""
+
+    name: Annotated[str, WHERE]
+    """The artifact's name in the store."""
+    heldout_samples: Annotated[int, Field(ge=1)] = 4_096
+    """Held-out samples on which masked-LM and next-sentence are scored, at most."""
+    tasks: tuple[Plug, ...] = ()
+    """Keys of `pipeline.evaluation.tasks.TASKS`, each fine-tuned and compared with its controls."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """A task is fine-tuned once for each; the median is its score."""
+    epochs: Annotated[int, Field(ge=1)] = 3
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup_share: Share = 0.06
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+
+
+class Preset(Table):
+    """A whole run: one table per stage."""
+
+    description: Annotated[str, WHERE] = ""
+    """One line for `bertmill presets`."""
+    corpus: CorpusConfig
+    vocabulary: VocabularyConfig
+    dataset: DatasetConfig
+    pretraining: PretrainingConfig
+    evaluation: EvaluationConfig
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "Preset":
+        if self.dataset.max_seq_length > self.pretraining.max_position_embeddings:
+            raise ValueError(
+                f"dataset.max_seq_length {self.dataset.max_seq_length} is over pretraining.max_position_embeddings "
+                f"{self.pretraining.max_position_embeddings}; raise the latter or shorten the samples"
+            )
+        return self
+
+
+class Settings(BaseModel):
+    """Where it runs. Read from the environment; never part of a fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    home: Path = Path("~/.bertmill")
+    """BERTMILL_HOME: the default store, the local Prefect server's database, caches."""
+    store: str = ""
+    """BERTMILL_STORE: `file:///folder` or `s3://bucket/prefix`. Default: `store` under the home."""
+    store_single_writer: bool = False
+    """BERTMILL_STORE_SINGLE_WRITER: the user's word that one process at a time commits, for a store without
+    create-only writes; recorded in every manifest."""
+    cache: Path | None = None
+    """BERTMILL_CACHE: verified copies of remote blobs. Default: `cache` under the home."""
+    launcher: str = "local"
+    """BERTMILL_LAUNCHER: a key of `pipeline.launching.LAUNCHERS`."""
+    ranks: Annotated[int, Field(ge=1)] | None = None
+    """BERTMILL_RANKS: training processes on this node. Default: one a GPU; without GPUs 2, or 1 on a single core."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """BERTMILL_WORKERS: processes or threads for the data stages. Default: the machine's cores."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read `BERTMILL_*`. Raises ConfigError for an unknown name or a value out of range."""
+        environment = os.environ if environment is None else environment
+        given = {key[9:].lower(): value for key, value in environment.items() if key.startswith("BERTMILL_") and value}
+        if unknown := sorted(set(given) - set(cls.model_fields)):
+            variables = [f"BERTMILL_{name.upper()}" for name in cls.model_fields]
+            raise ConfigError(
+                f"The environment variable BERTMILL_{unknown[0].upper()} means nothing here. "
+                f"{nearest(f'BERTMILL_{unknown[0].upper()}', variables)}"
+            )
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            name = f"BERTMILL_{str(problem['loc'][0]).upper()}"
+            raise ConfigError(f"{name} is {given[str(problem['loc'][0])]!r}: {problem['msg']}.") from None
+        home = settings.home.expanduser().absolute()
+        return settings.model_copy(
+            update={
+                "home": home,
+                "store": settings.store or (home / "store").as_uri(),
+                "cache": (settings.cache or home / "cache").expanduser().absolute(),
+                "workers": settings.workers or _cores(),
+            }
+        )
+
+
+def _cores() -> int:
+    """Cores this process may use (a container's share, where the system says)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shipped_presets() -> dict[str, Path]:
+    """The presets that come with the package, by name."""
+    return {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
+
+
+def load_preset(name_or_path: str, overrides: Sequence[str] = (), name: str | None = None) -> Preset:
+    """Read a preset with what it extends, and apply `table.key=value` overrides.
+
+    `name` renames all five artifacts, so that a run with overrides doesn't stand among the preset's own.
+    Raises ConfigError: no such preset, not TOML, an unknown key (suggests the nearest), a value out of range.
+    """
+    values = _read(_preset_path(name_or_path), seen=())
+    for override in overrides:
+        _override(values, override)
+    if name is not None:
+        for stage in STAGES:
+            values.setdefault(stage, {})["name"] = name
+    return _validated(values, name_or_path)
+
+
+def _preset_path(name_or_path: str) -> Path:
+    presets = shipped_presets()
+    if name_or_path in presets:
+        return presets[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if path.suffix == ".toml":
+        if path.is_file():
+            return path
+        raise ConfigError(
+            f"There is no preset file {name_or_path}. Give the path of a .toml file, or one of: {', '.join(presets)}."
+        )
+    raise ConfigError(
+        f"There is no preset {name_or_path!r}. {nearest(name_or_path, presets)} A path of your own ends in .toml."
+    )
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"{path} extends itself, by way of {', '.join(p.name for p in seen)}. Break the circle.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}.") from None
+    _anchor_sources(values, path.parent)
+    if (parent := values.pop("extends", None)) is None:
+        return values
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends is {parent!r}; give one preset's name or path, in quotes.")
+    parent_path = _preset_path(parent if parent in shipped_presets() else str(path.parent / parent))
+    return _merged(_read(parent_path, (*seen, path)), values)
+
+
+def _anchor_sources(values: dict[str, Any], folder: Path) -> None:
+    """Make sources' relative paths relative to the preset that names them, wherever the run is started."""
+    corpus = values.get("corpus")
+    sources = corpus.get("sources", []) if isinstance(corpus, dict) else []
+    for source in sources if isinstance(sources, list) else []:
+        path = source.get("path") if isinstance(source, dict) else None
+        if isinstance(path, str) and ":" not in path.split("/", 1)[0] and not path.startswith(("/", "~")):
+            source["path"] = str(folder.absolute() / path)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables merge key by key; everything else, lists included, is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both_tables else value
+    return merged
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    table, dot, field = key.strip().partition(".")
+    if not (equals and dot and field):
+        raise ConfigError(f"--set {override!r} is not of the form table.key=value, such as pretraining.max_steps=100.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word: --set pretraining.precision=bf16
+    values.setdefault(table, {})[field] = value
+
+
+def _validated(values: dict[str, Any], what: str) -> Preset:
+    try:
+        return Preset.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(problem, what) for problem in error.errors()[:3])) from None
+
+
+def _sentence(problem: Any, what: str) -> str:
+    """One of pydantic's findings, as a sentence."""
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        fields = _fields_beside(problem["loc"])
+        return f"Preset {what} has an unknown key {place}. {nearest(str(problem['loc'][-1]), fields)}"
+    if problem["type"] == "missing":
+        return f"Preset {what} lacks {place}; give it, or extend a preset that has it."
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict | BaseModel):
+        return f"Preset {what}: {place}{': ' if place else ''}{message}."
+    return f"Preset {what}: {place} is {problem['input']!r}: {message}."
+
+
+def _fields_beside(loc: Sequence[int | str]) -> list[str]:
+    """The known keys of the table in which `loc` ends."""
+    table: type[BaseModel] = Preset
+    for part in loc[:-1]:
+        field = table.model_fields.get(str(part))
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            table = field.annotation
+    return [*table.model_fields, *(["extends"] if table is Preset else [])]
+
+
+def bound(plug: Plug | Source, functions: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:
+    """The function that a plug names, with its keywords checked against the function's annotations and bound.
+
+    A function's keyword-only parameters are what a preset may set. Raises ConfigError before any work is done: an
+    unknown name or keyword (suggests the nearest), a missing one, a value of the wrong type.
+    """
+    name = plug.format if isinstance(plug, Source) else plug.name
+    if name not in functions:
+        raise ConfigError(f"There is no {what} {name!r}. {nearest(name, functions)}")
+    function = functions[name]
+    known = {n: p for n, p in signature(function).parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
+    hints = get_type_hints(function, include_extras=True)
+    checked: dict[str, Any] = {}
+    for key, value in plug.keywords.items():
+        if key not in known:
+            raise ConfigError(
+                f"The {what} {name!r} has no keyword {key!r}. {nearest(key, known) if known else 'It takes none.'}"
+            )
+        try:
+            checked[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(f"The {what} {name!r}: {key} is {value!r}: {error.errors()[0]['msg']}.") from None
+    for key, parameter in known.items():
+        if parameter.default is Parameter.empty and key not in checked:
+            raise ConfigError(f"The {what} {name!r} needs the keyword {key!r}.")
+    return partial(function, **checked)

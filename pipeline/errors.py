@@ -1,0 +1,50 @@
+"""Every error that bertmill raises on purpose.
+
+    BertmillError                 one sentence: what was wrong, what was given, what to do
+    ├── ConfigError               a preset, a --set, an environment variable, a DeepSpeed key
+    ├── InputError                a source: missing, empty, truncated, not UTF-8
+    ├── ReferenceError            a reference that names no artifact, or several
+    ├── StoreError                the store can't be reached, read or written
+    │   └── CorruptArtifact       bytes that are not what the manifest says
+    └── TrainingError             the ranks failed, or a loss was not finite
+
+The command line prints the sentence and exits with 2. Any other exception is a fault of ours, and keeps its trace.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BertmillError(Exception):
+    """A mistake or a condition that its reader can mend; the message says how."""
+
+
+class ConfigError(BertmillError):
+    """A preset, an override, an environment variable or a DeepSpeed key is wrong."""
+
+
+class InputError(BertmillError):
+    """A source can't be used as it is."""
+
+
+class ReferenceError(BertmillError):  # noqa: A001 (weak references have no part here)
+    """A reference names no artifact of the store, or more than one."""
+
+
+class StoreError(BertmillError):
+    """The store can't be reached, read, or written with the guarantees that artifacts need."""
+
+
+class CorruptArtifact(StoreError):
+    """Stored bytes differ from what their manifest says."""
+
+
+class TrainingError(BertmillError):
+    """Pretraining stopped: a rank failed, or the loss was not finite."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the nearest of `known`, or lists them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."

@@ -1,0 +1,188 @@
+"""What an artifact is: its recipe, fingerprint, manifest and reference.
+
+A fingerprint is known before anything runs: it is the sha256 of the stage's kind and schema number, its own table of
+the preset without values equal to the default, its parents' digests, and the inventory of what comes from outside.
+Names and paths are addresses and stay out of it, so a renamed parent or a moved file recomputes nothing.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config import Table
+from pipeline.errors import ConfigError, ReferenceError
+
+KINDS = ("corpus", "vocabulary", "dataset", "pretraining", "evaluation")
+VERSION_DIGITS = 12
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_REFERENCE = re.compile(r"(?P<kind>[a-z]+)/(?P<name>[^@/:]+)(?:@(?P<version>[^@/:]+))?")
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of `value`: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of `value`'s canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def checked_name(name: str) -> str:
+    """`name`, or ConfigError where it can't stand in a key of the store."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"The artifact name {name!r} must be 1 to 63 of a-z, 0-9, '.', '_' and '-', and start with a "
+            f"letter or a digit."
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A reference to a committed version: all that goes between stages. A few hundred bytes."""
+
+    kind: str
+    name: str
+    version: str
+    digest: str
+    """Of the tree of files (64 hex digits): equal bytes, equal digest, whatever the name."""
+    manifest_sha256: str
+
+    @property
+    def reference(self) -> str:
+        return f"{self.kind}/{self.name}@{self.version}"
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file from outside: what of it counts is its name within the source, its size and its bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides an artifact's bytes, known before it is made."""
+
+    kind: str
+    config: Table
+    """The stage's table; its `name` is the artifact's."""
+    schema: int
+    """Raised by hand when the stage's bytes change for the same config and parents."""
+    parents: tuple[Artifact, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
+    """Anything else that decides the bytes (a segmenter's version): sorted pairs."""
+
+    @property
+    def name(self) -> str:
+        return checked_name(self.config.name)  # type: ignore[attr-defined]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(
+            {
+                "kind": self.kind,
+                "schema": self.schema,
+                "config": self.config.identity(),
+                "parents": [parent.digest for parent in self.parents],
+                "inputs": [[each.name, each.size, each.sha256] for each in self.inputs],
+                "extra": sorted(self.extra),
+            }
+        )
+
+
+class FileEntry(BaseModel):
+    """A file of an artifact; its bytes are the blob of that sha256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    size: int
+    sha256: str
+    rows: int | None = None
+
+
+class Parent(BaseModel):
+    """What an artifact was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference: str
+    digest: str
+    manifest_sha256: str
+
+
+class Manifest(BaseModel):
+    """An artifact exists when this does. Written last, once, as canonical JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    layout: int = 1
+    """Of this record."""
+    kind: str
+    name: str
+    version: str
+    schema_number: int
+    fingerprint: str
+    digest: str
+    """sha256 over (path, size, sha256) of all files in the order of their paths."""
+    created_at: str
+    """UTC, ISO 8601."""
+    nonce: str
+    """Random; read back after the commit to tell our own write from another's."""
+    producer: dict[str, Any]
+    """Where it was made, by an allow-list: host's device, world size, library versions, user, seconds."""
+    config: dict[str, Any]
+    parents: tuple[Parent, ...]
+    inputs: tuple[dict[str, Any], ...]
+    files: tuple[FileEntry, ...]
+    totals: dict[str, Any]
+    metrics: dict[str, Any]
+
+    def file(self, path: str) -> FileEntry:
+        """The entry of `path`; ReferenceError where the artifact has no such file."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise ReferenceError(f"{self.kind}/{self.name}@{self.version} has no file {path!r}.")
+
+    def matching(self, prefix: str) -> list[FileEntry]:
+        """Entries whose path starts with `prefix`, in the order of their paths."""
+        return sorted((entry for entry in self.files if entry.path.startswith(prefix)), key=lambda entry: entry.path)
+
+    def parent(self, kind: str) -> Parent | None:
+        """The parent of that kind, if it has one."""
+        return next((parent for parent in self.parents if parent.reference.startswith(f"{kind}/")), None)
+
+
+def tree_digest(files: list[FileEntry]) -> str:
+    """The digest of an artifact's files."""
+    return fingerprint([[entry.path, entry.size, entry.sha256] for entry in sorted(files, key=lambda f: f.path)])
+
+
+def parsed_reference(text: str) -> tuple[str, str, str]:
+    """(kind, name, version or alias) of `kind/name@version`; without @, the alias `latest`.
+
+    Raises ReferenceError with the form that is wanted.
+    """
+    match = _REFERENCE.fullmatch(text)
+    if match is None or match["kind"] not in KINDS or not _NAME.fullmatch(match["name"]):
+        raise ReferenceError(
+            f"{text!r} is not a reference. It reads kind/name@version, such as "
+            f"pretraining/tiny@latest; kinds: {', '.join(KINDS)}."
+        )
+    version = match["version"] or "latest"
+    if not _NAME.fullmatch(version):
+        raise ReferenceError(f"{text!r}: {version!r} is neither a version nor an alias.")
+    return match["kind"], match["name"], version

@@ -1,0 +1,138 @@
+"""Presets, overrides and settings: what is wrong is said in one sentence, before anything runs."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from pipeline.config import Plug, Settings, bound, load_preset, shipped_presets
+from pipeline.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", shipped_presets())
+def test_each_shipped_preset_is_valid(name: str) -> None:
+    assert load_preset(name).description
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_an_override_is_typed_as_toml_and_a_bare_word_is_text() -> None:
+    preset = load_preset("tiny", ["pretraining.max_steps=1_000", "pretraining.precision=bf16"])
+    assert (preset.pretraining.max_steps, preset.pretraining.precision) == (1000, "bf16")
+
+
+def test_a_name_renames_all_five_artifacts_and_no_fingerprint() -> None:
+    preset, renamed = load_preset("tiny"), load_preset("tiny", name="mine")
+    assert {table.name for table in (renamed.corpus, renamed.vocabulary, renamed.dataset)} == {"mine"}
+    assert renamed.corpus.identity() == preset.corpus.identity()
+
+
+def test_an_extending_preset_states_only_its_differences(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.toml", 'extends = "tiny"\n[pretraining]\nmax_steps = 1000\n')
+    mine, tiny = load_preset(path), load_preset("tiny")
+    assert mine.pretraining == tiny.pretraining.model_copy(update={"max_steps": 1000})
+    assert mine.dataset == tiny.dataset
+
+
+def test_a_sources_relative_path_is_relative_to_its_preset(tmp_path: Path) -> None:
+    source = '{path = "texts/*.txt", format = "text", name = "mine", licence = "own"}'
+    path = write(tmp_path / "mine.toml", f'extends = "tiny"\n[corpus]\nsources = [{source}]\n')
+    assert load_preset(path).corpus.sources[0].path == str(tmp_path / "texts/*.txt")
+
+
+def test_values_equal_to_the_default_do_not_count() -> None:
+    tiny = load_preset("tiny")
+    spelled_out = load_preset("tiny", [f"pretraining.adam_beta1={tiny.pretraining.adam_beta1}"])
+    assert spelled_out.pretraining.identity() == tiny.pretraining.identity()
+
+
+def test_where_it_runs_does_not_count() -> None:
+    moved = load_preset("tiny", ["pretraining.deepspeed=zero3", "pretraining.checkpoint_every=7"])
+    assert moved.pretraining.identity() == load_preset("tiny").pretraining.identity()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["pretraining.max_stepss=3"], "unknown key pretraining.max_stepss. Did you mean 'max_steps'?"),
+        (["pretrainin.max_steps=3"], "unknown key pretrainin. Did you mean 'pretraining'?"),
+        (["pretraining.max_steps=-3"], "pretraining.max_steps is -3: Input should be greater than or equal to 1"),
+        (["pretraining.num_attention_heads=7"], "can't be split over num_attention_heads 7"),
+        (["dataset.max_seq_length=256"], "dataset.max_seq_length 256 is over pretraining.max_position_embeddings 128"),
+        (["pretraining=3"], "not of the form table.key=value"),
+        (["pretraining.seed.x=3"], "pretraining.seed"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_to_do(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_preset("tiny", overrides)
+    assert sentence in str(error.value)
+
+
+def test_an_unknown_preset_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="There is no preset 'tny'. Did you mean 'tiny'"):
+        load_preset("tny")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("extends = 3", "extends is 3; give one preset's name or path"),
+        ("[corpus\n", "is not valid TOML"),
+        ('extends = "mine.toml"', "extends itself"),
+        ('extends = "other.toml"', "There is no preset file"),
+        ("", "lacks corpus; give it, or extend a preset that has it"),
+    ],
+)
+def test_a_broken_preset_file_is_named_with_what_to_do(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_preset(write(tmp_path / "mine.toml", text))
+    assert sentence in str(error.value)
+
+
+def plug(text: str, *, share: float, kind: Literal["a", "b"] = "a") -> tuple[str, float, str]:
+    return text, share, kind
+
+
+def test_a_plug_binds_keywords_checked_against_the_annotations() -> None:
+    assert bound(Plug(name="plug", share=1, kind="b"), {"plug": plug}, "filter")("x") == ("x", 1.0, "b")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (Plug(name="plugg"), "There is no filter 'plugg'. Did you mean 'plug'?"),
+        (Plug(name="plug", shar=1), "has no keyword 'shar'. Did you mean 'share'?"),
+        (Plug(name="plug", share="x"), "share is 'x'"),
+        (Plug(name="plug", share=1, kind="c"), "kind is 'c'"),
+        (Plug(name="plug"), "needs the keyword 'share'"),
+    ],
+)
+def test_a_wrong_plug_is_refused_before_any_work(given: Plug, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        bound(given, {"plug": plug}, "filter")
+    assert sentence in str(error.value)
+
+
+def test_settings_come_from_the_environment(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"BERTMILL_HOME": str(tmp_path), "BERTMILL_RANKS": "3", "PATH": "/bin"})
+    assert settings.ranks == 3
+    assert settings.store == (tmp_path / "store").as_uri()
+    assert settings.cache == tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"BERTMILL_STOER": "x"}, "BERTMILL_STOER means nothing here. Did you mean 'BERTMILL_STORE'?"),
+        ({"BERTMILL_RANKS": "none"}, "BERTMILL_RANKS is 'none'"),
+        ({"BERTMILL_RANKS": "0"}, "BERTMILL_RANKS is '0': Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_setting_is_named(environment: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Settings.from_environment(environment)
+    assert sentence in str(error.value)
