@@ -25,10 +25,10 @@ clean:
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit("bertmill needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Give another: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory torch
+	@$(BIN)/python -c 'from importlib.metadata import version; version("torch")' 2>/dev/null || $(MAKE) --no-print-directory torch
 	@# The torch that is there is kept, whatever its version: only the other pins bind.
 	@sed '/^torch==/d' constraints.txt > $(VENV)/constraints.txt
-	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' >> $(VENV)/constraints.txt
+	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >> $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -40,6 +40,6 @@ ifneq ($(shell command -v nvidia-smi),)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==$(TORCH)+cpu' 2>/dev/null \
-	|| { $(BIN)/python -m pip install --quiet --disable-pip-version-check uv \
+	|| { $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv \
 	     && $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu torch==$(TORCH); }
 endif

@@ -3,7 +3,7 @@
     BertmillError                 one sentence: what was wrong, what was given, what to do
     ├── ConfigError               a preset, a --set, an environment variable, a DeepSpeed key
     ├── InputError                a source: missing, empty, truncated, not UTF-8
-    ├── ReferenceError            a reference that names no artifact, or several
+    ├── UnknownReference          a reference that names no artifact, or several
     ├── StoreError                the store can't be reached, read or written
     │   └── CorruptArtifact       bytes that are not what the manifest says
     └── TrainingError             the ranks failed, or a loss was not finite
@@ -27,7 +27,7 @@ class InputError(BertmillError):
     """A source can't be used as it is."""
 
 
-class ReferenceError(BertmillError):  # noqa: A001 (weak references have no part here)
+class UnknownReference(BertmillError):
     """A reference names no artifact of the store, or more than one."""
 
 

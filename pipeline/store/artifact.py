@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Table
-from pipeline.errors import ConfigError, ReferenceError
+from pipeline.errors import ConfigError, UnknownReference
 
 KINDS = ("corpus", "vocabulary", "dataset", "pretraining", "evaluation")
 VERSION_DIGITS = 12
@@ -151,11 +151,11 @@ class Manifest(BaseModel):
     metrics: dict[str, Any]
 
     def file(self, path: str) -> FileEntry:
-        """The entry of `path`; ReferenceError where the artifact has no such file."""
+        """The entry of `path`; UnknownReference where the artifact has no such file."""
         for entry in self.files:
             if entry.path == path:
                 return entry
-        raise ReferenceError(f"{self.kind}/{self.name}@{self.version} has no file {path!r}.")
+        raise UnknownReference(f"{self.kind}/{self.name}@{self.version} has no file {path!r}.")
 
     def matching(self, prefix: str) -> list[FileEntry]:
         """Entries whose path starts with `prefix`, in the order of their paths."""
@@ -174,15 +174,15 @@ def tree_digest(files: list[FileEntry]) -> str:
 def parsed_reference(text: str) -> tuple[str, str, str]:
     """(kind, name, version or alias) of `kind/name@version`; without @, the alias `latest`.
 
-    Raises ReferenceError with the form that is wanted.
+    Raises UnknownReference with the form that is wanted.
     """
     match = _REFERENCE.fullmatch(text)
     if match is None or match["kind"] not in KINDS or not _NAME.fullmatch(match["name"]):
-        raise ReferenceError(
+        raise UnknownReference(
             f"{text!r} is not a reference. It reads kind/name@version, such as "
             f"pretraining/tiny@latest; kinds: {', '.join(KINDS)}."
         )
     version = match["version"] or "latest"
     if not _NAME.fullmatch(version):
-        raise ReferenceError(f"{text!r}: {version!r} is neither a version nor an alias.")
+        raise UnknownReference(f"{text!r}: {version!r} is neither a version nor an alias.")
     return match["kind"], match["name"], version

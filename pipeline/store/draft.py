@@ -1,0 +1,207 @@
+"""An artifact or a part in the making: files are stored at once, the record that makes them count comes last."""
+
+import getpass
+import os
+import platform
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pipeline.errors import StoreError, UnknownReference
+from pipeline.store.artifact import (
+    VERSION_DIGITS,
+    Artifact,
+    FileEntry,
+    Manifest,
+    Parent,
+    Recipe,
+    canonical_json,
+    fingerprint,
+    tree_digest,
+)
+from pipeline.store.local import sha256_of
+
+if TYPE_CHECKING:
+    from pipeline.store.store import Store
+
+
+def checked_path(path: str) -> str:
+    """`path`, or UnknownReference where it isn't a plain relative path inside the artifact."""
+    parts = PurePosixPath(path).parts
+    if (
+        not parts
+        or path.startswith("/")
+        or "\\" in path
+        or "\0" in path
+        or ".." in parts
+        or str(PurePosixPath(path)) != path
+    ):
+        raise UnknownReference(f"The file path {path!r} must be relative, with '/' and without '..'.")
+    return path
+
+
+class PartDraft:
+    """Files on their way into the store. A context: its scratch folder goes when it ends."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._files: dict[str, FileEntry] = {}
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="bertmill-"))
+        """Scratch on this machine: write here, then `add`."""
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, path: str, source: Path | None = None, rows: int | None = None) -> FileEntry:
+        """Hash a file and store its bytes now. `source` is `path` under the scratch folder where it isn't given."""
+        entry = self._store.add_blob(source or self.folder / checked_path(path), path, rows)
+        self._files[entry.path] = entry
+        return entry
+
+    @property
+    def files(self) -> list[FileEntry]:
+        return sorted(self._files.values(), key=lambda entry: entry.path)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard's result, remembered."""
+
+    files: tuple[FileEntry, ...]
+    record: dict[str, Any]
+
+
+class Draft(PartDraft):
+    """An artifact on its way into the store; it exists from `commit` on."""
+
+    def __init__(self, store: "Store", recipe: Recipe, *, force: bool) -> None:
+        super().__init__(store)
+        self.recipe = recipe
+        self._force = force
+
+    def include(self, entry: FileEntry, path: str | None = None) -> None:
+        """Take in a blob that a part has stored already, under `path` where it is given."""
+        named = entry.model_copy(update={"path": checked_path(path or entry.path)})
+        self._files[named.path] = named
+
+    def commit(
+        self, *, totals: dict[str, Any], metrics: dict[str, Any] | None = None, producer: dict[str, Any] | None = None
+    ) -> Artifact:
+        """Write the manifest, once, and move the alias `latest`.
+
+        A version that another run committed meanwhile is returned where its bytes are the same, else it is an error.
+        """
+        self._store.check_before_commit()
+        for entry in self.files:
+            if self._store.backend.size(blob_key(entry.sha256)) != entry.size:
+                raise StoreError(f"The blob of {entry.path} is gone from the store before the commit; run again.")
+        draft = Manifest(
+            kind=self.recipe.kind,
+            name=self.recipe.name,
+            version=self.recipe.fingerprint[:VERSION_DIGITS],
+            schema_number=self.recipe.schema,
+            fingerprint=self.recipe.fingerprint,
+            digest=tree_digest(self.files),
+            created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            nonce=secrets.token_hex(16),
+            producer=self._producer() | (producer or {}),
+            config=self.recipe.config.model_dump(mode="json"),
+            parents=tuple(
+                Parent(reference=p.reference, digest=p.digest, manifest_sha256=p.manifest_sha256)
+                for p in self.recipe.parents
+            ),
+            inputs=tuple({"name": i.name, "size": i.size, "sha256": i.sha256} for i in self.recipe.inputs),
+            files=tuple(self.files),
+            totals=totals,
+            metrics=metrics or {},
+        )
+        return self._create(draft)
+
+    def _create(self, draft: Manifest) -> Artifact:
+        """Commit under the fingerprint's version; under `-2`, `-3`, … where that one is unsound or `force` is given."""
+        base = draft.version
+        for number in range(1, 1000):
+            manifest = draft.model_copy(update={"version": base if number == 1 else f"{base}-{number}"})
+            data = canonical_json(manifest.model_dump(mode="json"))
+            key = manifest_key(manifest.kind, manifest.name, manifest.version)
+            won = self._store.backend.create(key, data)
+            stored = self._store.read_manifest(manifest.kind, manifest.name, manifest.version)
+            if won and (stored is None or stored[0].nonce != manifest.nonce):
+                raise StoreError(
+                    f"{key} was overwritten while it was committed: the store doesn't hold to create-only writes. "
+                    f"Nothing is lost; run again when no other run writes this version."
+                )
+            if stored is None:
+                continue  # unreadable, yet there: the number is taken
+            if won:
+                self._store.move_latest(stored[1], "committed")
+                return stored[1]
+            if not self._force and self._store.is_sound(stored[0]):
+                if stored[0].digest == manifest.digest:
+                    return stored[1]
+                raise StoreError(
+                    f"{stored[1].reference} was committed by another run with other bytes (digest "
+                    f"{stored[0].digest[:12]}…, ours {manifest.digest[:12]}…) from the same recipe. Keep that one, or "
+                    f"make another with --force."
+                )
+        raise StoreError(f"{draft.kind}/{draft.name} has a thousand versions of {base}; retract some.")
+
+    def _producer(self) -> dict[str, Any]:
+        """What made it: an allow-list, so that no environment value can slip in."""
+        user = "unknown"
+        with suppress(OSError, KeyError, ImportError):
+            user = getpass.getuser()
+        return {
+            "bertmill": installed_version("bertmill"),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "user": user,
+            "seconds": round(time.monotonic() - self._started, 1),
+        } | ({"single_writer": True} if self._store.settings.store_single_writer else {})
+
+
+def remembered_part(store: "Store", stage: str, identity: Any, make: Callable[[PartDraft], dict[str, Any]]) -> Part:
+    """The part of that identity: as it was made before, or made now and remembered."""
+    key = f"parts/{stage}/{fingerprint(identity)}.json"
+    if (found := store.read_part(key)) is not None:
+        return found
+    with PartDraft(store) as draft:
+        record = make(draft)
+        body = {"files": [entry.model_dump(mode="json") for entry in draft.files], "record": record}
+        store.check_before_commit()
+        if not store.backend.create(key, canonical_json(body)):
+            if (found := store.read_part(key)) is not None:
+                return found  # another run was faster
+            store.backend.put(key, canonical_json(body))  # what was there names blobs that are gone
+        return Part(tuple(draft.files), record)
+
+
+def blob_key(sha256: str) -> str:
+    """Where the bytes of that sha256 lie."""
+    return f"blobs/sha256/{sha256[:2]}/{sha256}"
+
+
+def manifest_key(kind: str, name: str, version: str) -> str:
+    """Where a version's manifest lies."""
+    return f"artifacts/{kind}/{name}/{version}/manifest.json"
+
+
+def entry_of(source: Path, path: str, rows: int | None) -> FileEntry:
+    """The entry that a local file makes."""
+    return FileEntry(path=checked_path(path), size=source.stat().st_size, sha256=sha256_of(source), rows=rows)
