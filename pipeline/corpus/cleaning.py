@@ -1,0 +1,26 @@
+"""Normalisation that every document goes through. Pure functions of one text.
+
+Unicode NFC, so that equal texts are equal bytes; control characters out; blanks collapsed; paragraphs stay parted by
+newlines. Case and accents stay: they are the vocabulary's business.
+"""
+
+import re
+import unicodedata
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_BLANKS = re.compile(r"[^\S\n]+")
+_EDGES = re.compile(r" ?\n ?")
+_BREAKS = re.compile(r"\n{3,}")
+
+
+def normalised(text: str) -> str:
+    """`text` in NFC, without control characters, its blanks collapsed, its lines trimmed."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
+    text = _CONTROL.sub("", unicodedata.normalize("NFC", text))
+    text = _EDGES.sub("\n", _BLANKS.sub(" ", text))
+    return _BREAKS.sub("\n\n", text).strip()
+
+
+def duplicate_key(text: str) -> str:
+    """What two texts share that are the same but for case and blanks."""
+    return " ".join(text.casefold().split())

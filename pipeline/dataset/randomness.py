@@ -1,0 +1,89 @@
+"""Randomness as a function: the n-th number of a stream named by (seed, purpose, indices), with no state to save.
+
+SplitMix64 (Steele, Lea and Flood 2014) over a key that is mixed from the names: the numbers of one stream don't depend
+on how many others are drawn, in which order, or by which process. A draw costs about a microsecond in plain Python and
+a nanosecond in an array.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+WORD = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+U64 = npt.NDArray[np.uint64]
+
+
+class Purpose(IntEnum):
+    """What a stream is for; a number is never given to another."""
+
+    PAIRS = 1
+    MASKS = 2
+    ORDER = 3
+
+
+def mixed(value: int) -> int:
+    """SplitMix64's finaliser: a bijection of 64-bit numbers that looks random."""
+    value &= WORD
+    value = ((value ^ (value >> 30)) * FIRST) & WORD
+    value = ((value ^ (value >> 27)) * SECOND) & WORD
+    return value ^ (value >> 31)
+
+
+def stream_key(seed: int, purpose: Purpose, *indices: int) -> int:
+    """The key of a stream."""
+    key = mixed(seed + GOLDEN)
+    for index in (int(purpose), *indices):
+        key = mixed(key ^ mixed(index + GOLDEN))
+    return key
+
+
+class Draws:
+    """A stream read in order."""
+
+    def __init__(self, seed: int, purpose: Purpose, *indices: int) -> None:
+        self._key = stream_key(seed, purpose, *indices)
+        self._drawn = 0
+
+    def uniform(self) -> float:
+        """In [0, 1), with 53 bits."""
+        self._drawn += 1
+        return (mixed(self._key + self._drawn * GOLDEN) >> 11) * 2.0**-53
+
+    def below(self, bound: int) -> int:
+        """A whole number in [0, bound)."""
+        return int(self.uniform() * bound)
+
+    def uniforms(self, count: int) -> npt.NDArray[np.float64]:
+        """The next `count` of `uniform()`, as an array [count] float64."""
+        numbers = np.arange(self._drawn + 1, self._drawn + count + 1, dtype=np.uint64)
+        self._drawn += count
+        value = np.uint64(self._key) + numbers * np.uint64(GOLDEN)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(FIRST)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(SECOND)
+        return ((value ^ (value >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def shuffled(size: int, seed: int, epoch: int) -> Callable[[int], int]:
+    """A permutation of range(size) for (seed, epoch): place → index, with nothing in memory.
+
+    Four rounds of a Feistel network over the next even number of bits; places that fall outside walk on along their
+    cycle (Black and Rogaway 2002), fewer than four steps on average.
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    keys = [stream_key(seed, Purpose.ORDER, epoch, turn) for turn in range(4)]
+
+    def permuted(place: int) -> int:
+        while True:
+            left, right = place >> half, place & mask
+            for key in keys:
+                left, right = right, left ^ (mixed(key ^ right) & mask)
+            place = (left << half) | right
+            if place < size:
+                return place
+
+    return permuted

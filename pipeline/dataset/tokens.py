@@ -1,0 +1,98 @@
+"""A corpus shard as token ids: documents of sentences, flat arrays that map into memory.
+
+Tokenising is the dear part and depends on text and vocabulary only, so it is a remembered part of its own: another
+length, seed or pass doesn't repeat it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.corpus.document import read_documents
+from pipeline.dataset.sentences import split_sentences
+from pipeline.progress import progress
+from pipeline.store import Artifact, FileEntry, Part, PartDraft, Store
+from pipeline.vocabulary.tokenizer import load_tokenizer
+
+SCHEMA = 1
+DOCUMENTS_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Legend: D documents, S sentences, T tokens."""
+
+    tokens: npt.NDArray[np.unsignedinteger[Any]]
+    """[T] uint16 or uint32, one sentence after the other."""
+    sentence_starts: npt.NDArray[np.int64]
+    """[S + 1], into `tokens`."""
+    document_starts: npt.NDArray[np.int64]
+    """[D + 1], into the sentences."""
+
+    def __len__(self) -> int:
+        return len(self.document_starts) - 1
+
+    def count(self, document: int) -> int:
+        """How many sentences a document has."""
+        return int(self.document_starts[document + 1] - self.document_starts[document])
+
+    def sentences(self, document: int, start: int = 0) -> Iterator[list[int]]:
+        """The token ids of a document's sentences, from its sentence `start` on."""
+        bounds = self.sentence_starts[self.document_starts[document] + start : self.document_starts[document + 1] + 1]
+        for first, last in pairwise(bounds):
+            yield self.tokens[first:last].tolist()
+
+
+def token_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that holds every id."""
+    return np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
+
+
+def tokenise_shard(entry: FileEntry, *, vocabulary: Artifact, store: Store) -> Part:
+    """The part of one corpus shard under one vocabulary; its record counts documents, sentences and tokens."""
+    identity = {"schema": SCHEMA, "shard": entry.sha256, "vocabulary": vocabulary.digest}
+    return store.part("tokens", identity, partial(_tokenise, entry=entry, vocabulary=vocabulary, store=store))
+
+
+def _tokenise(draft: PartDraft, *, entry: FileEntry, vocabulary: Artifact, store: Store) -> dict[str, Any]:
+    tokenizer = load_tokenizer(store, vocabulary)
+    pieces: list[npt.NDArray[Any]] = []
+    sentence_lengths, document_lengths = list[int](), list[int]()
+    dtype = token_type(tokenizer.get_vocab_size())
+    documents = read_documents(store.blob(entry))
+    with progress(f"tokenising {entry.path}", entry.rows) as advance:
+        while some := list(islice(documents, DOCUMENTS_AT_ONCE)):
+            sentences = [split_sentences(document.text) for document in some]
+            flat = [sentence for each in sentences for sentence in each]
+            encoded = tokenizer.encode_batch_fast(flat, add_special_tokens=False)
+            ids = [encoding.ids for encoding in encoded]
+            sentence_lengths += map(len, ids)
+            document_lengths += map(len, sentences)
+            pieces.append(np.fromiter((token for each in ids for token in each), dtype))
+            advance(len(some))
+    arrays = {
+        "tokens": np.concatenate(pieces) if pieces else np.empty(0, dtype),
+        "sentence_starts": np.concatenate(([0], np.cumsum(sentence_lengths, dtype=np.int64))).astype(np.int64),
+        "document_starts": np.concatenate(([0], np.cumsum(document_lengths, dtype=np.int64))).astype(np.int64),
+    }
+    for name, array in arrays.items():
+        np.save(draft.folder / f"{name}.npy", array, allow_pickle=False)
+        draft.add(f"{name}.npy")
+    return {
+        "documents": len(document_lengths),
+        "sentences": len(sentence_lengths),
+        "tokens": int(sum(sentence_lengths)),
+    }
+
+
+def load_shard(part: Part, store: Store) -> Shard:
+    """The part's arrays, mapped into memory."""
+    files: dict[str, Path] = {entry.path: store.blob(entry) for entry in part.files}
+    arrays = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()}
+    return Shard(arrays["tokens.npy"], arrays["sentence_starts.npy"], arrays["document_starts.npy"])

@@ -1,0 +1,71 @@
+"""The vocabulary stage: count the words of the corpus' train part, train, and say how well it fits held-out text."""
+
+import json
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import VocabularyConfig
+from pipeline.corpus.document import read_documents
+from pipeline.errors import InputError
+from pipeline.mapping import Map
+from pipeline.store import Artifact, Recipe, Store
+from pipeline.vocabulary.counting import count_shard, merged_counts
+from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, make_tokenizer, write_tokenizer_files
+from pipeline.vocabulary.wordpiece import SPECIALS, train_wordpiece
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SCHEMA = 1
+CARD_DOCUMENTS = 2_000
+log = logging.getLogger("bertmill")
+
+
+def build_vocabulary(
+    config: VocabularyConfig, corpus: Artifact, *, store: Store, map: Map = map, force: bool = False
+) -> Artifact:
+    """Learn a WordPiece vocabulary. Raises ConfigError where `size` can't hold the alphabet."""
+    recipe = Recipe("vocabulary", config, SCHEMA, parents=(corpus,))
+    if not force and (found := store.find(recipe)):
+        log.info("found %s", found)
+        return found
+    shards = store.manifest(corpus).matching("train/")
+    parts = list(map(partial(count_shard, config=config, store=store), shards))
+    counts = merged_counts(parts, store)
+    if not counts:
+        raise InputError(f"{corpus} has no words to learn a vocabulary from.")
+    vocabulary = train_wordpiece(counts, size=config.size, min_frequency=config.min_frequency)
+    tokenizer = make_tokenizer(vocabulary, lowercase=config.lowercase, strip_accents=config.strip_accents)
+    card = fit(tokenizer, corpus, store) | {"size": len(vocabulary), "distinct_words": len(counts)}
+    with store.draft(recipe, force=force) as draft:
+        write_tokenizer_files(draft.folder, vocabulary, lowercase=config.lowercase, strip_accents=config.strip_accents)
+        (draft.folder / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+        for name in (*TOKENIZER_FILES, "card.json"):
+            draft.add(name)
+        made = draft.commit(totals={"size": len(vocabulary), "words": counts.total()}, metrics=card)
+    log.info("made %s: %s entries, unknown rate %.4f %%", made, len(vocabulary), 100 * card["unknown_rate"])
+    return made
+
+
+def fit(tokenizer: "Tokenizer", corpus: Artifact, store: Store) -> dict[str, Any]:
+    """How the vocabulary fits held-out text: unknown rate of tokens, pieces per word, characters per token."""
+    words = tokens = unknown = characters = documents = 0
+    unknown_id = SPECIALS.index("[UNK]")
+    for entry in store.manifest(corpus).matching("heldout/"):
+        for document in read_documents(store.blob(entry)):
+            if documents == CARD_DOCUMENTS:
+                break
+            documents += 1
+            encoding = tokenizer.encode(document.text, add_special_tokens=False)
+            tokens += len(encoding.ids)
+            unknown += encoding.ids.count(unknown_id)
+            words += len({word for word in encoding.word_ids if word is not None})
+            characters += sum(map(len, document.text.split()))
+    return {
+        "heldout_documents": documents,
+        "heldout_tokens": tokens,
+        "unknown_rate": unknown / max(1, tokens),
+        "pieces_per_word": tokens / max(1, words),
+        "characters_per_token": characters / max(1, tokens),
+    }
