@@ -41,7 +41,28 @@ CONFIGS: dict[str, type[Table]] = {
 
 def small_text(folder: Path) -> Path:
     """Sixty short documents made by rule, with accents and Chinese among them."""
-    words = "the river ran past a mill where Chloë ground flour all winter and 河水 流過 磨坊 sang to her brother".split()
+    words = [
+        "the",
+        "river",
+        "ran",
+        "past",
+        "a",
+        "mill",
+        "where",
+        "Chloë",
+        "ground",
+        "flour",
+        "all",
+        "winter",
+        "and",
+        "河水",
+        "流過",
+        "磨坊",
+        "sang",
+        "to",
+        "her",
+        "brother",
+    ]
     documents = [
         "\n".join(
             " ".join(words[(d * 7 + s * 3 + w * (d % 5 + 1)) % len(words)] for w in range(4 + (d + s) % 9)) + "."

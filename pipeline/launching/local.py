@@ -1,0 +1,62 @@
+"""Ranks as processes of this machine, under torchrun, on the loopback interface."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE_S = 10.0
+
+
+def launch_local(module: str, argument: Path, ranks: int, log: Path, poll: Callable[[], None]) -> int:
+    """Run `python -m module argument` as `ranks` ranks; returns torchrun's exit status.
+
+    Their output goes to `log`. `poll` is called about five times a second while they run. Whatever ends this call, and
+    whatever ends this process, ends the ranks (tether.py).
+    """
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
+        *("--max-restarts", "0", "--nproc-per-node", str(ranks), "-m", module, str(argument)),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=_environment(ranks)
+        )
+        try:
+            while True:
+                try:
+                    return process.wait(0.2)
+                except subprocess.TimeoutExpired:
+                    poll()
+        finally:
+            _end(process)
+
+
+def _environment(ranks: int) -> dict[str, str]:
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").exists() else {}
+    return {"OMP_NUM_THREADS": str(threads)} | os.environ | loopback | {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Close the ranks' tether, then see torchrun off."""
+    assert process.stdin is not None, "it was opened as a pipe"
+    process.stdin.close()
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def local_ranks() -> int:
+    """One rank a GPU; without GPUs two, or one on a single core."""
+    if shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+        if gpus := listed.stdout.count("GPU "):
+            return gpus
+    return min(2, os.cpu_count() or 1)

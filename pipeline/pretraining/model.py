@@ -1,0 +1,149 @@
+"""BERT as published (Devlin et al. 2019): post-LN, learned positions, exact GELU, tied decoder, pooler, both heads.
+
+Sequences come packed end to end, so no work goes into padding, from the embeddings on; the masked-LM head runs on the
+predicted positions only. Query, key and value are one matrix, and the vocabulary is padded to a multiple of 64 rows,
+for the speed of both; exports know neither (export.py).
+
+Legend: T tokens, S sequences, M predictions, h hidden size, V vocabulary.
+"""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config import PretrainingConfig
+from pipeline.dataset.batches import Batch
+from pipeline.pretraining.attention import Layout, layout_of, packed_attention
+
+MULTIPLE = 64
+
+
+@dataclass(frozen=True)
+class TensorBatch:
+    """A `Batch` on a device, with its layout."""
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    position_ids: Tensor
+    masked_positions: Tensor
+    masked_lm_labels: Tensor
+    next_sentence_label: Tensor
+    layout: Layout
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> "TensorBatch":
+        names = [field.name for field in fields(cls) if field.name != "layout"]
+        tensors = {name: torch.from_numpy(getattr(batch, name)).to(device, non_blocking=True) for name in names}
+        return cls(layout=layout_of(batch.lengths.tolist(), device), **tensors)
+
+
+class Losses(NamedTuple):
+    """Sums, not means: the step divides by the counts of the whole batch, whatever its split."""
+
+    masked_lm: Tensor
+    """Cross-entropy over the M predictions, float32, in nats."""
+    next_sentence: Tensor
+    """Cross-entropy over the S samples, float32, in nats."""
+    masked_lm_correct: Tensor
+    next_sentence_correct: Tensor
+
+
+class Layer(nn.Module):
+    """Self-attention and feed-forward, each with a residual and LayerNorm after it."""
+
+    def __init__(self, config: PretrainingConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.intermediate = nn.Linear(width, config.intermediate_size)
+        self.output = nn.Linear(config.intermediate_size, width)
+        self.output_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """[T, h] to [T, h]."""
+        attended = packed_attention(self.qkv(hidden), self.heads, layout)
+        hidden = self.attention_norm(hidden + self.dropout(self.attention_output(attended)))
+        output: Tensor = self.output(F.gelu(self.intermediate(hidden)))
+        return self.output_norm(hidden + self.dropout(output))  # type: ignore[no-any-return]
+
+
+class BertForPreTraining(nn.Module):
+    """The encoder with its masked-LM and next-sentence heads."""
+
+    def __init__(self, config: PretrainingConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.vocabulary_size = vocabulary_size
+        rows = -(-vocabulary_size // MULTIPLE) * MULTIPLE
+        self.word_embeddings = nn.Embedding(rows, width)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
+        self.token_type_embeddings = nn.Embedding(2, width)
+        self.embedding_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.pooler = nn.Linear(width, width)
+        self.next_sentence = nn.Linear(width, 2)
+        self.transform = nn.Linear(width, width)
+        self.transform_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.decoder_bias = nn.Parameter(torch.zeros(rows))
+        self._initialise(config)
+
+    def _initialise(self, config: PretrainingConfig) -> None:
+        """Normal weights, zero biases, drawn from (seed) alone."""
+        generator = torch.Generator().manual_seed(config.seed)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=config.initializer_range, generator=generator)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.word_embeddings.weight[self.vocabulary_size :] = 0
+
+    def encode(self, batch: TensorBatch) -> Tensor:
+        """The last layer's output, [T, h]."""
+        embedded = (
+            self.word_embeddings(batch.input_ids)
+            + self.position_embeddings(batch.position_ids)
+            + self.token_type_embeddings(batch.token_type_ids)
+        )
+        hidden: Tensor = self.dropout(self.embedding_norm(embedded))
+        for layer in self.layers:
+            hidden = layer(hidden, batch.layout)
+        return hidden
+
+    def masked_lm_logits(self, hidden: Tensor) -> Tensor:
+        """[M, h] to [M, padded V] float32; the padding is -inf, so that it has no probability and no gradient."""
+        transformed = self.transform_norm(F.gelu(self.transform(hidden)))
+        logits = F.linear(transformed, self.word_embeddings.weight, self.decoder_bias).float()
+        padding = logits.shape[-1] - self.vocabulary_size
+        if padding:
+            mask = torch.zeros_like(logits[:1]).index_fill_(
+                1, torch.arange(self.vocabulary_size, logits.shape[-1], device=logits.device), float("-inf")
+            )
+            logits = logits + mask
+        return logits
+
+    def next_sentence_logits(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """[T, h] to [S, 2] float32, from each sequence's [CLS]."""
+        first = hidden.index_select(0, layout.ends[:-1])
+        logits: Tensor = self.next_sentence(torch.tanh(self.pooler(first))).float()
+        return logits
+
+    def forward(self, batch: TensorBatch) -> Losses:
+        """The losses of a micro-batch."""
+        hidden = self.encode(batch)
+        masked = self.masked_lm_logits(hidden.index_select(0, batch.masked_positions))
+        sentence = self.next_sentence_logits(hidden, batch.layout)
+        return Losses(
+            F.cross_entropy(masked, batch.masked_lm_labels, reduction="sum"),
+            F.cross_entropy(sentence, batch.next_sentence_label, reduction="sum"),
+            (masked.detach().argmax(-1) == batch.masked_lm_labels).sum(),
+            (sentence.detach().argmax(-1) == batch.next_sentence_label).sum(),
+        )

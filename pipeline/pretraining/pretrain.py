@@ -1,0 +1,164 @@
+"""The pretraining stage: launch the ranks, watch them, and commit what they leave.
+
+The ranks keep their checkpoints in the store, under the recipe's fingerprint; so a killed run is simply run again, and
+a training that ended just before its commit is only committed.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.config import PretrainingConfig
+from pipeline.errors import ConfigError, TrainingError, nearest
+from pipeline.launching import LAUNCHERS
+from pipeline.launching.local import local_ranks
+from pipeline.pretraining.engine import systems_config
+from pipeline.pretraining.job import SCHEMA, TRAINED, Job
+from pipeline.progress import progress
+from pipeline.store import Artifact, Store
+from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
+
+__all__ = ["SCHEMA", "pretrain"]
+LAST_STEPS = 100
+log = logging.getLogger("bertmill")
+
+
+def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, force: bool = False) -> Artifact:
+    """Train an encoder on the dataset.
+
+    Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher.
+    TrainingError where a rank fails.
+    """
+    check_pretraining(config, dataset, store)
+    with _job(config, dataset, store) as job:
+        if not force and (found := store.find(job.recipe)):
+            log.info("found %s", found)
+            return found
+        work = store.work(job.recipe)
+        if force:
+            work.clear()
+        run = _launch(job, store) if TRAINED not in work.names() else {}
+        files, record = work.load(TRAINED)
+        curve = [json.loads(line) for line in _curve(files, store)]
+        with store.draft(job.recipe, force=force) as draft:
+            for entry in files:
+                draft.include(entry)
+            vocabulary = store.parent(dataset, "vocabulary")
+            for name in TOKENIZER_FILES:
+                draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
+            made = draft.commit(
+                totals={
+                    "steps": len(curve),
+                    "tokens": sum(line["tokens"] for line in curve),
+                    "parameters": record["parameters"],
+                },
+                metrics=_last(curve),
+                producer=run,
+            )
+        work.clear()
+    log.info("made %s: %s", made, {name: round(value, 4) for name, value in _last(curve).items()})
+    return made
+
+
+def check_pretraining(config: PretrainingConfig, dataset: Artifact, store: Store) -> None:
+    """ConfigError for whatever would fail later; costs one manifest."""
+    systems_config(config.deepspeed)
+    if store.settings.launcher not in LAUNCHERS:
+        raise ConfigError(
+            f"BERTMILL_LAUNCHER is {store.settings.launcher!r}. {nearest(store.settings.launcher, LAUNCHERS)}"
+        )
+    length = store.manifest(dataset).totals["max_seq_length"]
+    if length > config.max_position_embeddings:
+        raise ConfigError(
+            f"{dataset} has samples of up to {length} tokens, over pretraining.max_position_embeddings "
+            f"{config.max_position_embeddings}. Raise it, or take a dataset of shorter samples."
+        )
+
+
+@contextmanager
+def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator[Job]:
+    folder = Path(tempfile.mkdtemp(prefix="bertmill-job-"))
+    try:
+        yield Job(config, dataset, store.settings, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _launch(job: Job, store: Store) -> dict[str, Any]:
+    """Run the ranks to their end; returns what ran where."""
+    ranks = job.settings.ranks or local_ranks()
+    log_file = job.settings.home / "logs" / f"{job.recipe.name}-{job.recipe.fingerprint[:12]}.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    launcher = LAUNCHERS[job.settings.launcher]
+    started, where, speeds = time.monotonic(), dict[str, Any](), list[float]()
+    log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, log_file)
+    store.check_before_commit()
+    with progress(f"pretraining {job.recipe.name}", job.config.max_steps) as advance:
+        done = 0
+
+        def show(record: dict[str, Any]) -> None:
+            nonlocal done
+            if "resumed_at" in record:
+                where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
+                advance(record["resumed_at"])
+                done = record["resumed_at"]
+                return
+            speeds.append(record["tokens_per_second"])
+            note = f"loss {record['loss']:.3f}, {record['tokens_per_second']:,.0f} tokens/s"
+            advance(record["step"] + 1 - done, note)
+            done = record["step"] + 1
+
+        job.progress.touch()
+        with job.progress.open(encoding="utf-8") as lines:
+            poll = _follower(lines, show)
+            status = launcher("pipeline.pretraining.worker", job.write(), ranks, log_file, poll)
+            poll()
+    if status != 0:
+        raise TrainingError(_failure(job, log_file, status))
+    return where | {
+        "torch": version("torch"),
+        "deepspeed": version("deepspeed"),
+        "training_seconds": round(time.monotonic() - started, 1),
+        "tokens_per_second": round(sum(speeds) / len(speeds)) if speeds else None,
+    }
+
+
+def _follower(lines: IO[str], show: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Show each whole line that has come since the last call."""
+    rest = ""
+
+    def poll() -> None:
+        nonlocal rest
+        *whole, rest = (rest + lines.read()).split("\n")
+        for line in whole:
+            show(json.loads(line))
+
+    return poll
+
+
+def _failure(job: Job, log_file: Path, status: int) -> str:
+    if job.error.exists():
+        return job.error.read_text(encoding="utf-8")
+    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.strip() for line in lines if "Error" in line and "ChildFailedError" not in line]
+    what = errors[-1] if errors else f"exit status {status}"
+    return f"A training rank failed: {what}. The whole output is in {log_file}; checkpoints are kept, so run again."
+
+
+def _curve(files: list[Any], store: Store) -> Iterator[str]:
+    entry = next(entry for entry in files if entry.path == "curve.jsonl")
+    yield from store.blob(entry).read_text(encoding="utf-8").splitlines()
+
+
+def _last(curve: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the last steps."""
+    last = curve[-LAST_STEPS:]
+    names = ("loss", "masked_lm_loss", "masked_lm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
+    return {name: sum(line[name] for line in last) / len(last) for name in names}
