@@ -81,6 +81,7 @@ def train(
                     f"the weights were not updated. Lower pretraining.learning_rate, or raise warmup_steps."
                 )
             engine.step()
+            norm = engine.get_global_grad_norm()
 
             tokens_seen += tokens
             if place.rank == 0:
@@ -91,7 +92,7 @@ def train(
                     "masked_lm_accuracy": masked_lm_correct / predictions,
                     "next_sentence_loss": next_sentence,
                     "next_sentence_accuracy": next_sentence_correct / sequences,
-                    "gradient_norm": float(engine.get_global_grad_norm()),
+                    "gradient_norm": None if norm is None else float(norm),
                     "learning_rate": rate,
                     "tokens": tokens,
                 }
