@@ -67,8 +67,8 @@ def metadata(
         if len({example.label for example in chosen[split]}) < 2:
             raise InputError(
                 f"The task `metadata` with label = {label!r} finds {len(found[split])} class(es) in its {split} part "
-                f"of the held-out documents of {corpus}; it needs 2. Hold out more documents, or choose another label or "
-                f"other boundaries."
+                f"of the held-out documents of {corpus}; it needs 2. Hold out more documents, or choose another label "
+                f"or other boundaries."
             )
     return Examples(tuple(chosen["train"]), tuple(chosen["test"]))
 

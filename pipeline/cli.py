@@ -1,0 +1,212 @@
+"""The library's commands: the stages, the store, the presets. Alone as `python -m pipeline`, where there is no Prefect.
+
+Progress and logs go to standard error; what a command answers goes to standard output, and the last line of a stage is
+its reference. A user's mistake is one sentence and exit status 2.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.config import STAGES, Preset, Settings, load_preset, shipped_presets
+from pipeline.errors import BertmillError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Text goes in, a pretrained and evaluated BERT encoder comes out.",
+)
+PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help="A shipped preset's name, or the path of a .toml.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a value; may be given often.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name all artifacts of this run so.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Make another, beside what is found.")]
+ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="kind/name@version, or kind/name for the latest.")]
+
+
+def main(application: typer.Typer = app) -> None:
+    """Run the command line; a BertmillError is one sentence on standard error and exit status 2."""
+    set_up_logging()
+    try:
+        application()
+    except BertmillError as error:
+        sys.stderr.write(f"bertmill: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("bertmill: interrupted; run the same command again to go on.\n")
+        raise SystemExit(130) from None
+
+
+def set_up_logging() -> None:
+    """The library's log as plain lines on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("bertmill")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+
+
+def print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"bertmill {version('bertmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Say which version.")] = False,
+) -> None:
+    pass
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    from pipeline.config import Table
+
+    table: type[Table] = Preset.model_fields[stage].annotation  # type: ignore[assignment]
+
+    def command(
+        preset: PresetArgument,
+        corpus: Annotated[str | None, typer.Option(help="Another corpus than the preset's own.")] = None,
+        vocabulary: Annotated[str | None, typer.Option(help="Another vocabulary.")] = None,
+        dataset: Annotated[str | None, typer.Option(help="Another dataset.")] = None,
+        pretraining: Annotated[str | None, typer.Option(help="Another checkpoint.")] = None,
+        overrides: SetOption = None,
+        name: NameOption = None,
+        force: ForceOption = False,
+    ) -> None:
+        from pipeline.mapping import process_map
+        from pipeline.stages import run_stage
+        from pipeline.store import open_store
+
+        settings = Settings.from_environment()
+        resolved = load_preset(preset, overrides or (), name)
+        store = open_store(settings, moves_latest=moves_latest(overrides, name))
+        inputs = {"corpus": corpus, "vocabulary": vocabulary, "dataset": dataset, "pretraining": pretraining}
+        given = {kind: reference for kind, reference in inputs.items() if reference}
+        store.check_writable()
+        with process_map(settings.workers or 1) as mapped:
+            made = run_stage(stage, resolved, store, given, map=mapped, force=force)
+        if stage == "evaluation":
+            print_scores(store.manifest(made).metrics)
+        typer.echo(made.reference)
+
+    command.__doc__ = f"The {stage} stage alone, without Prefect: {(table.__doc__ or '').strip()}"
+    return command
+
+
+def moves_latest(overrides: list[str] | None, name: str | None) -> bool:
+    """A run with overrides and no name of its own leaves the preset's `latest` alone."""
+    return not overrides or name is not None
+
+
+for _stage in STAGES:
+    app.command(_stage, rich_help_panel="Stages, without Prefect")(_stage_command(_stage))
+
+
+@app.command(rich_help_panel="Presets")
+def presets() -> None:
+    """The presets that come with bertmill."""
+    for name in shipped_presets():
+        typer.echo(f"{name:12} {load_preset(name).description}")
+
+
+@app.command(rich_help_panel="Presets")
+def config(preset: PresetArgument, overrides: SetOption = None, name: NameOption = None) -> None:
+    """The preset as it resolves, every value written out, as TOML."""
+    typer.echo(as_toml(load_preset(preset, overrides or (), name).model_dump(mode="json", exclude_none=True)), nl=False)
+
+
+def as_toml(tables: dict[str, Any]) -> str:
+    """A preset's values as TOML: plain values first, then its tables."""
+    lines = [f"{key} = {_toml_value(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    import json
+
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@app.command(rich_help_panel="Store")
+def ls(what: Annotated[str, typer.Argument(metavar="[KIND[/NAME]]", help="Only these.")] = "") -> None:
+    """The store's artifacts, oldest first."""
+    from pipeline.store import open_store
+
+    kind, _, name = what.partition("/")
+    for manifest in open_store().versions(kind or None, name or None):
+        size = sum(entry.size for entry in manifest.files)
+        reference = f"{manifest.kind}/{manifest.name}@{manifest.version}"
+        typer.echo(f"{manifest.created_at[:19]}  {size / 1e6:9.1f} MB  {reference}")
+
+
+@app.command(rich_help_panel="Store")
+def show(reference: ReferenceArgument) -> None:
+    """An artifact's manifest: what it was made from and holds, where, and its scores."""
+    from pipeline.store import open_store
+
+    store = open_store()
+    manifest = store.manifest(store.resolve(reference))
+    sections = manifest.model_dump(mode="json", exclude={"files", "parents", "inputs"}, exclude_none=True)
+    tables = {key: value for key, value in sections.items() if isinstance(value, dict) and value}
+    plain = {key: value for key, value in sections.items() if not isinstance(value, dict)}
+    plain["parents"] = [parent.reference for parent in manifest.parents]
+    typer.echo(as_toml(plain | tables))
+    for entry in manifest.files:
+        rows = f"  {entry.rows:,} rows" if entry.rows is not None else ""
+        typer.echo(f"{entry.size:12,}  {entry.sha256[:12]}  {entry.path}{rows}")
+
+
+@app.command(rich_help_panel="Store")
+def tag(
+    reference: ReferenceArgument,
+    alias: Annotated[str, typer.Argument(help="Such as production.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the alias' history.")] = "",
+) -> None:
+    """Point an alias at an artifact."""
+    from pipeline.store import open_store
+
+    store = open_store()
+    artifact = store.resolve(reference)
+    store.tag(artifact, alias, reason)
+    typer.echo(f"{artifact.kind}/{artifact.name}@{alias} -> {artifact.reference}")
+
+
+@app.command(rich_help_panel="Store")
+def export(reference: ReferenceArgument, folder: Annotated[Path, typer.Argument(help="New or empty.")]) -> None:
+    """Copy an artifact into a folder; of a pretraining, its Hugging Face folder."""
+    from pipeline.store import open_store
+
+    store = open_store()
+    artifact = store.resolve(reference)
+    store.export(artifact, folder)
+    typer.echo(f"{artifact.reference} -> {folder}")
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """The scores as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from pipeline.evaluation.summary import score_rows
+
+    table = RichTable(box=None, pad_edge=False)
+    for heading in ("what", "score", "beside"):
+        table.add_column(heading, overflow="fold")
+    for row in score_rows(scores):
+        table.add_row(*row.values())
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

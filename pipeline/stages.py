@@ -1,0 +1,103 @@
+"""The five stages by name: what each takes, and how it is found or run.
+
+The command line and the flows both come here, so that a stage is the same wherever it is started.
+"""
+
+from collections.abc import Mapping
+
+from pipeline.config import Preset, bound
+from pipeline.errors import UnknownReference
+from pipeline.mapping import Map
+from pipeline.store import Artifact, Recipe, Store
+
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "corpus": (),
+    "vocabulary": ("corpus",),
+    "dataset": ("corpus", "vocabulary"),
+    "pretraining": ("dataset",),
+    "evaluation": ("pretraining", "dataset", "corpus"),
+}
+"""What each stage takes, in the order of its function's arguments."""
+
+
+def run_stage(
+    stage: str,
+    preset: Preset,
+    store: Store,
+    given: Mapping[str, str] | None = None,
+    *,
+    map: Map = map,
+    force: bool = False,
+) -> Artifact:
+    """Run one stage. Its inputs are the `given` references, by kind, else what the preset's own earlier stages made."""
+    inputs = [find_input(kind, preset, store, given or {}) for kind in INPUTS[stage]]
+    if stage == "corpus":
+        from pipeline.corpus.ingest import ingest_corpus
+
+        return ingest_corpus(preset.corpus, store=store, map=map, force=force)
+    if stage == "vocabulary":
+        from pipeline.vocabulary.build import build_vocabulary
+
+        return build_vocabulary(preset.vocabulary, *inputs, store=store, map=map, force=force)
+    if stage == "dataset":
+        from pipeline.dataset.build import build_dataset
+
+        return build_dataset(preset.dataset, *inputs, store=store, map=map, force=force)
+    if stage == "pretraining":
+        from pipeline.pretraining.pretrain import pretrain
+
+        return pretrain(preset.pretraining, *inputs, store=store, force=force)
+    from pipeline.evaluation.evaluate import evaluate
+
+    return evaluate(preset.evaluation, *inputs, store=store, force=force)
+
+
+def find_input(kind: str, preset: Preset, store: Store, given: Mapping[str, str]) -> Artifact:
+    """The artifact that `given` names, else the one that the preset's own stage made."""
+    if kind in given:
+        artifact = store.resolve(given[kind])
+        if artifact.kind != kind:
+            raise UnknownReference(f"{given[kind]} is a {artifact.kind}, where a {kind} is wanted.")
+        return artifact
+    recipe = recipe_of(kind, preset, store, given)
+    found = store.find(recipe)
+    if found is None:
+        raise UnknownReference(
+            f"{recipe.kind}/{recipe.name} has not been made yet as this preset describes it "
+            f"(version {recipe.fingerprint[:12]}). `bertmill {kind} PRESET` makes it, `bertmill run PRESET` all of them."
+        )
+    return found
+
+
+def recipe_of(stage: str, preset: Preset, store: Store, given: Mapping[str, str]) -> Recipe:
+    """The recipe of a stage of the preset, its inputs found."""
+    if stage == "corpus":
+        from pipeline.corpus.ingest import corpus_recipe
+
+        return corpus_recipe(preset.corpus, store)[0]
+    inputs = tuple(find_input(kind, preset, store, given) for kind in INPUTS[stage])
+    return Recipe(stage, getattr(preset, stage), _schema(stage), parents=inputs)
+
+
+def _schema(stage: str) -> int:
+    from pipeline.dataset.build import SCHEMA as DATASET
+    from pipeline.evaluation.evaluate import SCHEMA as EVALUATION
+    from pipeline.pretraining.job import SCHEMA as PRETRAINING
+    from pipeline.vocabulary.build import SCHEMA as VOCABULARY
+
+    return {"vocabulary": VOCABULARY, "dataset": DATASET, "pretraining": PRETRAINING, "evaluation": EVALUATION}[stage]
+
+
+def check_preset(preset: Preset, store: Store) -> None:
+    """Raise for what would stop the run later and can be known now: sources, plugs, DeepSpeed's keys, the store."""
+    from pipeline.corpus.ingest import corpus_recipe
+    from pipeline.dataset.masking import MASKERS
+    from pipeline.evaluation.tasks import TASKS
+    from pipeline.pretraining.engine import systems_config
+
+    bound(preset.dataset.masker, MASKERS, "masker")
+    for task in preset.evaluation.tasks:
+        bound(task, TASKS, "task")
+    systems_config(preset.pretraining.deepspeed)
+    corpus_recipe(preset.corpus, store)
+    store.check_writable()
