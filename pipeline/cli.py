@@ -22,13 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Text goes in, a pretrained and evaluated BERT encoder comes out.",
 )
-PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help="A shipped preset's name, or the path of a .toml.")]
+PresetArgument = Annotated[
+    str, typer.Argument(metavar="PRESET", help="A shipped preset's name, or the path of a .toml.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a value; may be given often.")
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name all artifacts of this run so.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make another, beside what is found.")]
-ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="kind/name@version, or kind/name for the latest.")]
+ReferenceArgument = Annotated[
+    str, typer.Argument(metavar="REF", help="kind/name@version, or kind/name for the latest.")
+]
 
 
 def main(application: typer.Typer = app) -> None:
@@ -61,7 +65,9 @@ def print_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    _: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Say which version.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Say which version.")
+    ] = False,
 ) -> None:
     pass
 

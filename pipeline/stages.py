@@ -64,7 +64,8 @@ def find_input(kind: str, preset: Preset, store: Store, given: Mapping[str, str]
     if found is None:
         raise UnknownReference(
             f"{recipe.kind}/{recipe.name} has not been made yet as this preset describes it "
-            f"(version {recipe.fingerprint[:12]}). `bertmill {kind} PRESET` makes it, `bertmill run PRESET` all of them."
+            f"(version {recipe.fingerprint[:12]}). `bertmill {kind} PRESET` makes it, `bertmill run PRESET` all "
+            f"of them."
         )
     return found
 

@@ -17,7 +17,8 @@ def score_rows(scores: dict[str, Any]) -> list[dict[str, str]]:
     ]
     for name, task in scores["tasks"].items():
         controls = ", ".join(
-            f"{kind.replace('_', ' ')} {task[kind]['accuracy']:.3f}" for kind in ("random_weights", "majority", "tf_idf")
+            f"{kind.replace('_', ' ')} {task[kind]['accuracy']:.3f}"
+            for kind in ("random_weights", "majority", "tf_idf")
         )
         tuned = task["pretrained"]
         flag = f" ({tuned['collapsed_runs']} run(s) collapsed)" if tuned["collapsed_runs"] else ""
