@@ -1,0 +1,1 @@
+"""Prefect flows over the library: order, fan-out, schedules, and what the UI shows. No arithmetic."""

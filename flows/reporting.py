@@ -1,0 +1,53 @@
+"""What the Prefect UI shows of an artifact: its reference and counts, never its text; and a table of scores."""
+
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from pipeline.evaluation.summary import score_rows
+from pipeline.store import Artifact, Store
+
+
+def report_artifact(store: Store, artifact: Artifact) -> None:
+    """The artifact's card: where it is, what it was made from, how much it holds."""
+    manifest = store.manifest(artifact)
+    size = sum(entry.size for entry in manifest.files)
+    parents = "".join(f"- from `{parent.reference}`\n" for parent in manifest.parents)
+    totals = "".join(f"| {name} | {value} |\n" for name, value in _flat(manifest.totals))
+    create_markdown_artifact(
+        f"# `{artifact.reference}`\n\n"
+        f"{len(manifest.files)} files, {size / 1e6:,.1f} MB, made {manifest.created_at[:19]} UTC in {store.url}\n\n"
+        f"{parents}\n`bertmill show {artifact.reference}`\n\n| total | |\n|---|---:|\n{totals}",
+        key=artifact.kind,
+        description=f"The {artifact.kind} of this run",
+    )
+
+
+def report_scores(store: Store, evaluation: Artifact) -> None:
+    """The scores, each beside what it must be read with."""
+    create_table_artifact(
+        table=list(score_rows(store.manifest(evaluation).metrics)),
+        key="scores",
+        description=f"Scores of {evaluation.reference}",
+    )
+
+
+def report_references(references: list[str]) -> None:
+    """All that a run made or found."""
+    create_markdown_artifact(
+        "# Artifacts\n\n" + "".join(f"- `{reference}`\n" for reference in references),
+        key="artifacts",
+        description="The artifacts of this run",
+    )
+
+
+def _flat(totals: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Counts within counts as rows: `documents train`, `documents held-out`."""
+    rows: list[tuple[str, str]] = []
+    for name, value in totals.items():
+        words = f"{above} {name}".strip()
+        if isinstance(value, dict):
+            rows += _flat(value, words)
+        else:
+            rows.append((words, f"{value:,}" if isinstance(value, int | float) else str(value)))
+    return rows
