@@ -77,5 +77,7 @@ def down() -> None:
     typer.echo("stopped" if stop_server(Settings.from_environment()) else "no server was running")
 
 
+app.registered_commands.sort(key=lambda command: command.rich_help_panel != "Run")  # what most people came for is first
+
 if __name__ == "__main__":
     main()

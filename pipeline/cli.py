@@ -103,7 +103,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
             print_scores(store.manifest(made).metrics)
         typer.echo(made.reference)
 
-    command.__doc__ = f"The {stage} stage alone, without Prefect: {(table.__doc__ or '').strip()}"
+    command.__doc__ = table.__doc__
     return command
 
 

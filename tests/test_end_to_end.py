@@ -172,12 +172,12 @@ def server_address(home: Home) -> str:
 
 
 def test_the_same_run_on_object_storage_gives_the_same_bytes(
-    home: Home, s3_server: dict[str, str], tmp_path: Path, preset: Path
+    home: Home, s3_server: dict[str, str], tmp_path: Path, preset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
     url = "s3://bertmill-tests/end-to-end"
-    remote = Home(
-        tmp_path / "home", preset, s3_server | {"BERTMILL_STORE": url, "PREFECT_API_URL": server_address(home)}
-    )
+    remote = Home(tmp_path / "home", preset, {"BERTMILL_STORE": url, "PREFECT_API_URL": server_address(home)})
     remote.bertmill("run", str(preset))
     assert remote.digests() == home.digests()
     assert not (remote.folder / "store").exists()

@@ -69,7 +69,7 @@ HEAVY = {"torch", "prefect", "transformers", "deepspeed", "datasets", "sklearn",
 
 @pytest.mark.parametrize(
     "statement",
-    ["import pipeline.config", "import pipeline.cli", "from pipeline.store import open_store"],
+    ["import pipeline.config", "import pipeline.cli", "import flows.cli", "from pipeline.store import open_store"],
 )
 def test_a_light_import_loads_nothing_heavy(statement: str) -> None:
     code = f"{statement}; import sys; print(*sorted({HEAVY!r} & set(sys.modules)))"

@@ -16,7 +16,7 @@ _BREAKS = re.compile(r"\n{3,}")
 def normalised(text: str) -> str:
     """`text` in NFC, without control characters, its blanks collapsed, its lines trimmed."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
-    text = _CONTROL.sub("", unicodedata.normalize("NFC", text))
+    text = unicodedata.normalize("NFC", _CONTROL.sub("", text))  # in this order: what parted two may join them
     text = _EDGES.sub("\n", _BLANKS.sub(" ", text))
     return _BREAKS.sub("\n\n", text).strip()
 

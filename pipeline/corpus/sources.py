@@ -6,6 +6,7 @@ follows is lost. Files are streamed: memory holds a line, or one document of a t
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipeline.errors import InputError, nearest
 SAMPLES = Path(__file__).parent / "samples"
 CHUNK = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell one; no encoding of Unicode can
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,11 @@ def read_jsonl(
         if not isinstance(row, dict) or not isinstance(row.get(text), str):
             yield BadRow(number, f"no member {text!r} that is text")
             continue
-        yield Row(number, row[text], *(_plain(row.get(name)) for name in (id, group, lang, date)))
+        values = [row[text], *(_plain(row.get(name)) for name in (id, group, lang, date))]
+        if any(_SURROGATE.search(value) for value in values if value is not None):
+            yield BadRow(number, "half a surrogate pair")
+            continue
+        yield Row(number, *values)
 
 
 def _plain(value: Any) -> str | None:

@@ -6,6 +6,8 @@ its front or back. Changed, each for a reason:
 
 - B is never from the document itself, also where there are few documents.
 - The share of random B is what the config says: a lone sentence is not always paired at random, but split in two.
+- A cut in mid-sentence gives away no label: a random B begins at a part of a sentence, or at its second half, as often
+  as a B that follows does.
 - The target is drawn for each chunk, so that no long document is cut short as a whole.
 - Gathering stops before the target is passed, and a sentence longer than half a sample is parted at a word; so none of
   the document's own text is truncated away. Nothing is lost by shorter samples: training pads none.
@@ -16,7 +18,7 @@ Everything is a function of (seed, pass, document). Costs about 10 µs a sentenc
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 
 from pipeline.config import DatasetConfig
 from pipeline.dataset.example import Example
@@ -24,7 +26,9 @@ from pipeline.dataset.randomness import Draws, Purpose
 from pipeline.dataset.tokens import Shard
 
 SPECIALS_IN_A_PAIR = 3
-DONOR_DRAWS = 10
+DONOR_DRAWS = 50
+PARTS_DRAWN = 4
+"""A donor's sentence is entered at its first, second, … part alike, up to the fourth."""
 Sentences = list[list[int]]
 
 
@@ -63,6 +67,12 @@ class Documents:
         shard = bisect_right(self._ends, number)
         return self._shards[shard].count(number - self.first_of(shard))
 
+    def parts(self, number: int, sentence: int) -> list[list[int]]:
+        """The parts of one of a document's sentences."""
+        shard = bisect_right(self._ends, number)
+        whole = next(iter(self._shards[shard].sentences(number - self.first_of(shard), sentence)))
+        return [part for part in _parted(whole, self._longest, self._tokens) if part]
+
     def sentences(self, number: int, start: int = 0) -> Iterator[list[int]]:
         """A document's sentences from `start` on, none empty, none longer than half a sample."""
         shard = bisect_right(self._ends, number)
@@ -88,7 +98,7 @@ def document_pairs(
 ) -> Iterator[Example]:
     """The samples of one document in one pass. `documents` needs two that have sentences."""
     draws = Draws(config.seed, Purpose.PAIRS, pass_, number)
-    own = list(documents.sentences(number))
+    own = list(documents.sentences(number))  # what is left to use, from `at` on
     longest = config.max_seq_length - SPECIALS_IN_A_PAIR
     at = 0
     while at < len(own):
@@ -97,18 +107,21 @@ def document_pairs(
             target = 2 + draws.below(longest - 1)
         chunk = _gathered(islice(own, at, None), target)
         is_random_next = draws.uniform() < config.random_next_share
-        if len(chunk) == 1 and not is_random_next:
-            first, second = _halves(chunk[0], tokens)
-            used = 1
-        else:
-            used = 1 + draws.below(len(chunk) - 1) if len(chunk) > 1 else 1
-            first = _joined(chunk[:used])
-            second = _joined(chunk[used:])
-            if is_random_next:
-                second = _from_another(number, documents, target - len(first), draws)
+        if len(chunk) == 1:
+            first, second = _parted_by_draw(chunk[0], tokens, draws)
+            if is_random_next and second:
+                own[at] = second  # put back
+                second = _from_another(number, documents, longest - len(first), draws, tokens, halved=True)
             else:
-                used = len(chunk)
-        at += used
+                at += 1
+        else:
+            used = 1 + draws.below(len(chunk) - 1)
+            first, second = _joined(chunk[:used]), _joined(chunk[used:])
+            if is_random_next:
+                second = _from_another(number, documents, target - len(first), draws, tokens, halved=False)
+                at += used
+            else:
+                at += len(chunk)
         if not second:
             continue  # a lone token has nothing that follows it
         own_tokens = len(first) + (0 if is_random_next else len(second))
@@ -127,28 +140,39 @@ def _gathered(sentences: Iterable[list[int]], target: int) -> Sentences:
     return chunk
 
 
-def _halves(sentence: list[int], tokens: SpecialTokens) -> tuple[list[int], list[int]]:
-    """A sentence parted at the word nearest after its middle."""
-    middle = (len(sentence) + 1) // 2
-    while middle < len(sentence) and sentence[middle] in tokens.continuing:
-        middle += 1
-    return sentence[:middle], sentence[middle:]
+def _parted_by_draw(sentence: list[int], tokens: SpecialTokens, draws: Draws) -> tuple[list[int], list[int]]:
+    """A sentence cut at a word after its first token; the second part is empty where there is no such place."""
+    place = 1 + draws.below(max(1, len(sentence) - 1))
+    while place < len(sentence) and sentence[place] in tokens.continuing:
+        place += 1
+    return sentence[:place], sentence[place:]
 
 
-def _from_another(number: int, documents: Documents, room: int, draws: Draws) -> list[int]:
-    """Text that starts at a random sentence of a random other document.
+def _from_another(
+    number: int, documents: Documents, room: int, draws: Draws, tokens: SpecialTokens, *, halved: bool
+) -> list[int]:
+    """Text that starts at a random part of a sentence of a random other document; `halved`, the rest of one alone.
 
-    One that doesn't fit is drawn again, so that a cut end gives away no label.
+    One that doesn't fit is drawn again, so that a cut end gives away no label; so is a part beyond the sentence's last,
+    so that each part is as likely as the next.
     """
-    chunk: Sentences = []
+    text: list[int] = []
     for _ in range(DONOR_DRAWS):
         other = draws.below(len(documents) - 1)
         other += other >= number
-        if count := documents.count(other):
-            chunk = _gathered(documents.sentences(other, draws.below(count)), room)
-            if chunk and len(chunk[0]) <= room:
-                break
-    return _joined(chunk)
+        if not (count := documents.count(other)):
+            continue
+        sentence, part = draws.below(count), draws.below(PARTS_DRAWN)
+        parts = documents.parts(other, sentence)
+        if part >= len(parts):
+            continue
+        if halved:
+            text = _parted_by_draw(parts[part], tokens, draws)[1]
+        else:
+            text = _joined(_gathered(chain(parts[part:], documents.sentences(other, sentence + 1)), room))
+        if 0 < len(text) <= room:
+            break
+    return text
 
 
 def _joined(sentences: Sentences) -> list[int]:

@@ -45,9 +45,9 @@ class Resume:
     partition: dict[str, Tensor]
 
 
-def snapshot_name(step: int) -> str:
-    """The snapshot's name after `step` steps; they sort by it."""
-    return f"step-{step:09d}"
+def snapshot_name(step: int, place: Place) -> str:
+    """The snapshot's name after `step` steps; they sort by it, and worlds don't take each other's names."""
+    return f"step-{step:09d}-of-{place.world}-zero{place.zero_stage}"
 
 
 def save_checkpoint(engine: Any, work: Work, step: int, curve: Path, place: Place, folder: Path) -> None:
@@ -61,9 +61,11 @@ def save_checkpoint(engine: Any, work: Work, step: int, curve: Path, place: Plac
     dist.all_gather_object(gathered, own)
     if place.rank == 0:
         record = {"step": step, "world": place.world, "zero_stage": place.zero_stage}
-        work.commit(snapshot_name(step), [entry for each in gathered for entry in each], record)
-        for name in work.names()[KEEP:]:
-            work.remove(name)
+        name = snapshot_name(step, place)
+        work.commit(name, [entry for each in gathered for entry in each], record)
+        same_place = name.partition("-of-")[2]
+        for old in [each for each in work.names() if each.endswith(f"-of-{same_place}")][KEEP:]:
+            work.remove(old)
 
 
 def load_checkpoint(store: Store, work: Work, place: Place) -> Resume | None:
@@ -107,7 +109,7 @@ def _whole(parameter: Tensor, place: Place) -> Any:
 
     if place.zero_stage < 3:
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     return GatheredParameters([parameter])
 
@@ -116,7 +118,7 @@ def partition_of(engine: Any) -> dict[str, Tensor]:
     """The tensors that this rank's optimizer updates, with their moments."""
     tensors: dict[str, Tensor] = {}
     optimizer = _torch_optimizer(engine)
-    for name, parameter in _optimised(optimizer):
+    for name, parameter in _optimised(engine):
         tensors[f"{name}.master"] = parameter.detach()
         tensors |= {f"{name}.{moment}": optimizer.state[parameter][moment] for moment in MOMENTS}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -126,7 +128,7 @@ def partition_of(engine: Any) -> dict[str, Tensor]:
 def restore_partition(engine: Any, partition: dict[str, Tensor]) -> None:
     """Put `partition_of`'s tensors back into a fresh engine."""
     optimizer = _torch_optimizer(engine)
-    for name, parameter in _optimised(optimizer):
+    for name, parameter in _optimised(engine):
         parameter.copy_(partition[f"{name}.master"])
         optimizer.state[parameter] = {
             moment: partition[f"{name}.{moment}"].to(parameter.device).clone() for moment in MOMENTS
@@ -141,8 +143,12 @@ def _torch_optimizer(engine: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _optimised(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    for group, members in enumerate(optimizer.param_groups):
+def _optimised(engine: Any) -> Iterator[tuple[str, Tensor]]:
+    """ZeRO-3 lends torch's optimizer one flat tensor at a time and takes it back, so there they are its own list."""
+    if (flat := getattr(engine.optimizer, "fp32_partitioned_groups_flat", None)) is not None:
+        yield from ((f"flat.{number}", parameter) for number, parameter in enumerate(flat))
+        return
+    for group, members in enumerate(_torch_optimizer(engine).param_groups):
         for number, parameter in enumerate(members["params"]):
             yield f"group-{group}.{number}", parameter
 

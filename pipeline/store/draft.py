@@ -52,8 +52,9 @@ def checked_path(path: str) -> str:
 class PartDraft:
     """Files on their way into the store. A context: its scratch folder goes when it ends."""
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, store: "Store", *, force: bool = False) -> None:
         self._store = store
+        self._force = force
         self._files: dict[str, FileEntry] = {}
 
     def __enter__(self) -> Self:
@@ -69,7 +70,8 @@ class PartDraft:
 
     def add(self, path: str, source: Path | None = None, rows: int | None = None) -> FileEntry:
         """Hash a file and store its bytes now. `source` is `path` under the scratch folder where it isn't given."""
-        entry = self._store.add_blob(source or self.folder / checked_path(path), path, rows)
+        # Forced, the bytes are stored over those that are there, which may be why it is forced: they are corrupt.
+        entry = self._store.add_blob(source or self.folder / checked_path(path), path, rows, overwrite=self._force)
         self._files[entry.path] = entry
         return entry
 
@@ -90,9 +92,8 @@ class Draft(PartDraft):
     """An artifact on its way into the store; it exists from `commit` on."""
 
     def __init__(self, store: "Store", recipe: Recipe, *, force: bool) -> None:
-        super().__init__(store)
+        super().__init__(store, force=force)
         self.recipe = recipe
-        self._force = force
 
     def include(self, entry: FileEntry, path: str | None = None) -> None:
         """Take in a blob that a part has stored already, under `path` where it is given."""

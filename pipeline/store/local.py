@@ -79,7 +79,7 @@ class LocalBackend:
 
     def list(self, prefix: str) -> Iterator[Stored]:
         folder = self._path(prefix.rpartition("/")[0])
-        for path in sorted(_files_under(folder)):
+        for path in sorted(_files_under(folder), key=Path.as_posix):
             key = path.relative_to(self.root).as_posix()
             if key.startswith(prefix) and not path.name.startswith(TEMPORARY):
                 try:
@@ -89,7 +89,12 @@ class LocalBackend:
                 yield Stored(key, seen.st_size, seen.st_mtime)
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        try:
+            self._path(key).unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise self._failed("remove", key, error) from None
 
     def _path(self, key: str) -> Path:
         return self.root / key

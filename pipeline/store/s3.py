@@ -193,8 +193,11 @@ def _client() -> "S3Client":
 
 
 def _codes(error: Exception) -> set[str]:
-    """A failure's HTTP status and S3 error code, as text; an empty set where it is no answer of the service."""
-    answer: dict[str, Any] = getattr(error, "response", None) or {}
+    """A failure's HTTP status and S3 error code, as text; an empty set where it is no answer of the service.
+
+    boto3's S3UploadFailedError has the answer in the error that it was raised for.
+    """
+    answer: dict[str, Any] = getattr(error, "response", None) or getattr(error.__context__, "response", None) or {}
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = answer.get("Error", {}).get("Code")
     return {str(each) for each in (status, code) if each}

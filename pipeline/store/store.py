@@ -208,10 +208,10 @@ class Store:
         """The recipe's snapshots in flight."""
         return Work(self, recipe)
 
-    def add_blob(self, source: Path, path: str, rows: int | None) -> FileEntry:
-        """Store a file's bytes, unless they are there; returns its entry under `path`."""
+    def add_blob(self, source: Path, path: str, rows: int | None, *, overwrite: bool = False) -> FileEntry:
+        """Store a file's bytes, unless they are there and not to be written over; returns its entry under `path`."""
         entry = entry_of(source, path, rows)
-        if not self.has_blob(entry):
+        if overwrite or not self.has_blob(entry):
             self.backend.upload(blob_key(entry.sha256), source)
         return entry
 
@@ -229,11 +229,9 @@ class Store:
 
     def check_before_commit(self) -> None:
         """Once a process and store: create-only writes hold, or the user has declared a single writer."""
-        if self.url in _tested:
-            return
-        if not self.settings.store_single_writer:
+        if not self.settings.store_single_writer and self.url not in _tested:
             check_create_only(self.backend, self.url)
-        _tested.add(self.url)
+            _tested.add(self.url)
 
     def check_writable(self) -> None:
         """StoreError unless an object can be written and removed: asked before long work starts."""
@@ -286,7 +284,7 @@ class Store:
         return record
 
     def _versions(self, kind: str, name: str) -> list[str]:
-        return [version for _, _, version in self._all_versions(f"artifacts/{kind}/{name}/")]
+        return sorted(version for _, _, version in self._all_versions(f"artifacts/{kind}/{name}/"))
 
     def _all_versions(self, prefix: str = "artifacts/") -> Iterator[tuple[str, str, str]]:
         for each in self.backend.list(prefix):

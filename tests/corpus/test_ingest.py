@@ -1,0 +1,297 @@
+"""Text in, clean documents out: each once, each group on one side, what was dropped counted, bad input told at once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import CorpusConfig, load_preset
+from pipeline.corpus.document import Document, read_documents
+from pipeline.corpus.ingest import ingest_corpus, is_heldout
+from pipeline.errors import ConfigError, InputError
+from pipeline.store import Artifact, Store
+from tests.artifacts import keys
+from tests.maps import MAPS, forbidden, map_named
+from tests.texts import SUFFIXES, corpus, lines, rows, source, write
+
+
+def documents(store: Store, made: Artifact, split: str = "") -> list[Document]:
+    entries = [entry for entry in store.manifest(made).matching(split) if entry.path.endswith(".arrow")]
+    return [document for entry in entries for document in read_documents(store.blob(entry))]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_documents_come_out_as_their_source_has_them(any_store: Store, tmp_path: Path, suffix: str) -> None:
+    given = rows(40)
+    given[3] |= {"text": " The  mill of Chloe\u0308. ", "lang": "de", "date": "1790-01-08"}
+    config = corpus(source(write(tmp_path / f"a.jsonl{suffix}", lines(given))))
+    made = ingest_corpus(config, store=any_store)
+    found = {document.id: document for document in documents(any_store, made)}
+    assert set(found) == {f"mine/d{number}" for number in range(40)}
+    assert found["mine/d3"] == Document("mine/d3", "The mill of Chloë.", "mine", "de", "g1", "1790-01-08")
+    assert found["mine/d4"] == Document("mine/d4", given[4]["text"], "mine", "en", "g2", "")
+    totals = any_store.manifest(made).totals
+    assert totals["rows_read"] == 40
+    assert sum(totals["documents"].values()) == 40
+    assert totals["languages"] == {"de": 1, "en": 39}
+
+
+def test_a_document_without_id_and_group_is_named_by_its_place_and_its_own_group(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "\n\n".join(f"mill {number}\nsecond line" for number in range(20)))
+    found = documents(store, ingest_corpus(corpus(source(path, "text")), store=store))
+    assert {document.id for document in found} == {f"mine/a.txt:{1 + 3 * number}" for number in range(20)}
+    assert all(document.group == document.id for document in found)
+
+
+def test_shards_hold_as_many_documents_as_the_config_says(store: Store, tmp_path: Path) -> None:
+    config = corpus(source(write(tmp_path / "a.jsonl", lines(rows(40)))), documents_per_shard=6)
+    made = ingest_corpus(config, store=store)
+    for split in ("train", "heldout"):
+        sizes = [entry.rows for entry in store.manifest(made).matching(f"{split}/")]
+        assert sum(filter(None, sizes)) == store.manifest(made).totals["documents"][split]
+        assert set(sizes[:-1]) == {6}
+        assert 0 < (sizes[-1] or 0) <= 6
+
+
+# Duplicates
+
+
+def test_of_equal_texts_the_first_stays_and_the_others_are_counted(store: Store, tmp_path: Path) -> None:
+    first, second = rows(20), rows(20, start=20)
+    second[0]["text"] = first[0]["text"].upper()
+    second[1]["text"] = first[1]["text"].replace(" ", "   ")
+    second[2]["text"] = second[3]["text"]
+    config = corpus(
+        source(write(tmp_path / "one.jsonl", lines(first)), name="one"),
+        source(write(tmp_path / "two.jsonl", lines(second)), name="two"),
+    )
+    made = ingest_corpus(config, store=store)
+    found = {document.id: document.text for document in documents(store, made)}
+    assert len(found) == 37
+    assert found["one/d0"] == first[0]["text"]
+    assert {"two/d20", "two/d21", "two/d23"}.isdisjoint(found)
+    manifest = store.manifest(made)
+    assert manifest.totals["dropped"] == {"duplicate text": 3}
+    assert [each["documents"] for each in manifest.totals["sources"]] == [20, 17]
+    report = json.loads(store.file(made, "dropped.json").read_text(encoding="utf-8"))
+    assert [each["id"] for each in report["examples"]] == ["two/d20", "two/d21", "two/d23"]
+
+
+def test_of_equal_ids_the_first_stays_and_the_others_are_counted(store: Store, tmp_path: Path) -> None:
+    given = rows(20)
+    given[9]["id"] = "d2"
+    made = ingest_corpus(corpus(source(write(tmp_path / "a.jsonl", lines(given)))), store=store)
+    assert store.manifest(made).totals["dropped"] == {"duplicate id": 1}
+    (kept,) = [document for document in documents(store, made) if document.id == "mine/d2"]
+    assert kept.text == given[2]["text"]
+
+
+def test_documents_that_are_too_short_are_counted(store: Store, tmp_path: Path) -> None:
+    given = [*rows(20), {"id": "s", "text": " \n\t "}, {"id": "t", "text": "short"}]
+    path = write(tmp_path / "a.jsonl", lines(given))
+    assert store.manifest(ingest_corpus(corpus(source(path)), store=store)).totals["dropped"] == {"too short": 1}
+    made = ingest_corpus(corpus(source(path), min_characters=6), store=store)
+    assert store.manifest(made).totals["dropped"] == {"too short": 2}
+
+
+def test_no_text_of_a_restricted_corpus_leaves_its_shards(store: Store, tmp_path: Path) -> None:
+    given = [*rows(20), {"id": "again", "text": rows(1)[0]["text"]}]
+    path = write(tmp_path / "a.jsonl", lines(given))
+    for restricted in (False, True):
+        made = ingest_corpus(corpus(source(path), restricted=restricted), store=store)
+        report = store.file(made, "dropped.json").read_text(encoding="utf-8")
+        assert ("stands at the river" in report) is not restricted
+        assert "duplicate text" in report
+        assert "stands at the river" not in store.manifest(made).model_dump_json()
+
+
+# The split
+
+
+def test_a_group_stays_on_its_side_as_the_corpus_grows(store: Store, tmp_path: Path) -> None:
+    sides: list[dict[str, str]] = []
+    for count in (30, 60, 120):
+        path = write(tmp_path / "a.jsonl", lines(rows(count, documents_of_a_group=3)))
+        made = ingest_corpus(corpus(source(path)), store=store)
+        sides.append({d.group: split for split in ("train", "heldout") for d in documents(store, made, f"{split}/")})
+        assert sum(store.manifest(made).totals["groups"].values()) == count // 3
+    assert sides[0].items() <= sides[1].items() <= sides[2].items()
+    assert set(sides[0].values()) == {"train", "heldout"}
+
+
+def test_a_group_is_never_on_both_sides(store: Store, tmp_path: Path) -> None:
+    given = [row | {"group": f"g{number % 7}"} for number, row in enumerate(rows(200))]
+    config = corpus(source(write(tmp_path / "a.jsonl", lines(given))), documents_per_shard=9)
+    made = ingest_corpus(config, store=store)
+    sides = [{document.group for document in documents(store, made, f"{split}/")} for split in ("train", "heldout")]
+    assert sides[0].isdisjoint(sides[1])
+    assert len(sides[0] | sides[1]) == 7
+    assert store.manifest(made).totals["groups"] == {"train": len(sides[0]), "heldout": len(sides[1])}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_the_heldout_share_is_that_of_the_groups(share: float) -> None:
+    count = 20_000
+    heldout = sum(is_heldout(f"author {number}", share) for number in range(count))
+    assert abs(heldout - share * count) < 4 * (count * share * (1 - share)) ** 0.5
+
+
+def test_a_larger_share_keeps_what_a_smaller_one_held_out() -> None:
+    names = [f"author {number}" for number in range(2_000)]
+    assert {name for name in names if is_heldout(name, 0.1)} < {name for name in names if is_heldout(name, 0.2)}
+
+
+# Bad input
+
+
+def refused(config: CorpusConfig, store: Store) -> str:
+    """The sentence of a refusal that publishes nothing."""
+    with pytest.raises(InputError) as error:
+        ingest_corpus(config, store=store)
+    assert keys(store, "artifacts/") == keys(store, "aliases/") == []
+    assert store.versions() == []
+    return str(error.value)
+
+
+def cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:-9])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("a.jsonl", None, "There is no file"),
+        ("*.nothing", None, "No file fits"),
+        ("a.jsonl", b"", "is empty"),
+        ("a.jsonl", lines(rows(8)).encode() + b'{"text": "\xff"}\n', "1 of 9 rows can't be used"),
+        (
+            "a.jsonl",
+            b'{"text": "\xff\xfe"}\n' * 4,
+            "4 of 4 rows can't be used, over max_bad_share = 0.01: mine/a.jsonl",
+        ),
+        ("a.jsonl", lines(rows(60)).encode() + b"{\n", "1 of 61 rows can't be used"),
+        ("a.jsonl", b"\n \n", "No document is left in the train part of the corpus"),
+        ("a.jsonl", lines(rows(1)).encode(), "No document is left in the"),
+        ("a.jsonl", lines([row | {"group": "one"} for row in rows(9)]).encode(), "1 groups, heldout_share = 0.3"),
+    ],
+    ids=["missing", "no-match", "empty", "utf-8", "all-utf-8", "json", "blank", "one-document", "one-group"],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_published(
+    any_store: Store, tmp_path: Path, name: str, data: bytes | None, sentence: str
+) -> None:
+    if data is not None:
+        write(tmp_path / name, data)
+    assert sentence in refused(corpus(source(tmp_path / name)), any_store)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_truncated_archive_is_one_sentence_and_nothing_is_published(
+    store: Store, tmp_path: Path, suffix: str
+) -> None:
+    whole = write(tmp_path / "a.jsonl", lines(rows(400)))
+    path = cut(write(tmp_path / f"b.jsonl{suffix}", lines(rows(400, start=400))))
+    said = refused(corpus(source(whole, name="one"), source(path, name="two")), store)
+    assert f"{path} is cut off: its compressed data ends early" in said
+
+
+def test_a_broken_text_names_the_file_and_the_line(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"one\n\ntwo \xff\n\nthree")
+    said = refused(corpus(source(path, "text")), store)
+    assert said == (
+        "1 of 3 rows can't be used, over max_bad_share = 0.01: mine/a.txt line 3: not UTF-8. "
+        "Mend the source, or raise corpus.max_bad_share."
+    )
+
+
+def test_bad_rows_under_the_share_are_counted_by_reason(store: Store, tmp_path: Path) -> None:
+    data = lines(rows(60)).encode() + b'{"text": 3}\n{\n{\n{"text": "\xff"}\n'
+    config = corpus(source(write(tmp_path / "a.jsonl", data)), max_bad_share=0.07)
+    made = ingest_corpus(config, store=store)
+    dropped = {"no member 'text' that is text": 1, "not JSON": 2, "not UTF-8": 1}
+    assert store.manifest(made).totals["dropped"] == dropped
+    assert store.manifest(made).totals["rows_read"] == 64
+    assert len(documents(store, made)) == 60
+    report = json.loads(store.file(made, "dropped.json").read_text(encoding="utf-8"))
+    assert report["dropped"] == dropped
+    assert report["examples"][0] == {
+        "file": "mine/a.jsonl",
+        "line": 61,
+        "reason": "no member 'text' that is text",
+    }
+    with pytest.raises(InputError, match="4 of 64 rows"):
+        ingest_corpus(config_with(config, 0.06), store=store)
+
+
+def config_with(config: CorpusConfig, max_bad_share: float) -> CorpusConfig:
+    return config.model_copy(update={"max_bad_share": max_bad_share})
+
+
+def test_half_a_surrogate_pair_is_a_bad_row_like_any_other(store: Store, tmp_path: Path) -> None:
+    data = lines(rows(20)).encode() + rb'{"text": "half \ud83d"}' + b"\n"
+    made = ingest_corpus(corpus(source(write(tmp_path / "a.jsonl", data)), max_bad_share=0.1), store=store)
+    assert store.manifest(made).totals["dropped"] == {"half a surrogate pair": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"format": "jsnl"}, "There is no source format 'jsnl'. Did you mean 'jsonl'?"),
+        ({"grup": "author"}, "has no keyword 'grup'. Did you mean 'group'?"),
+    ],
+)
+def test_a_wrong_source_is_refused_before_any_work(
+    store: Store, tmp_path: Path, change: dict[str, str], sentence: str
+) -> None:
+    config = corpus(source(write(tmp_path / "a.jsonl", lines(rows(9))), **change))
+    with pytest.raises(ConfigError) as error:
+        ingest_corpus(config, store=store, map=forbidden)
+    assert sentence in str(error.value)
+
+
+# Again
+
+
+def many_files(tmp_path: Path, count: int = 5) -> CorpusConfig:
+    for number in range(count):
+        write(tmp_path / f"texts/{number}.jsonl", lines(rows(10, start=8 * number)))
+    return corpus(source(tmp_path / "texts/*.jsonl"), documents_per_shard=7)
+
+
+def test_any_map_makes_the_same_bytes(tmp_path: Path, store: Store) -> None:
+    config, digests = many_files(tmp_path), []
+    for name in MAPS:
+        settings = store.settings.model_copy(update={"store": (tmp_path / "stores" / name).as_uri()})
+        with map_named(name) as each:
+            digests.append(ingest_corpus(config, store=Store(settings), map=each).digest)
+    assert len(set(digests)) == 1
+
+
+def test_a_finished_corpus_is_found_and_a_forced_one_is_the_same(tmp_path: Path, store: Store) -> None:
+    config = many_files(tmp_path)
+    made = ingest_corpus(config, store=store)
+    assert ingest_corpus(config, store=store, map=forbidden) == made
+    forced = ingest_corpus(config, store=store, force=True)
+    assert (forced.version, forced.digest) == (f"{made.version}-2", made.digest)
+
+
+def test_one_more_file_costs_one_part(tmp_path: Path, store: Store) -> None:
+    made = ingest_corpus(many_files(tmp_path), store=store)
+    parts = set(keys(store, "parts/corpus/"))
+    grown = ingest_corpus(many_files(tmp_path, 6), store=store)
+    assert grown.version != made.version
+    assert len(parts) == 5
+    assert len(set(keys(store, "parts/corpus/")) - parts) == 1
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny_zh"])
+def test_a_sample_corpus_has_text_to_train_on_and_text_held_out(preset: str, store: Store) -> None:
+    config = load_preset(preset).corpus
+    made = ingest_corpus(config, store=store)
+    totals: dict[str, Any] = store.manifest(made).totals
+    assert totals["characters"]["train"] > 1_000_000
+    assert totals["documents"]["heldout"] >= 20
+    assert totals["groups"]["heldout"] >= 2
+    assert {document.lang for document in documents(store, made, "heldout/")} == {config.lang}
+    assert {each["name"] for each in totals["sources"] if each["documents"]} == {each.name for each in config.sources}

@@ -1,0 +1,155 @@
+"""The stage as a whole: every score beside its controls, every prediction kept, no text."""
+
+import json
+import statistics
+from typing import Any
+
+import pytest
+
+from pipeline.config import EvaluationConfig, Plug
+from pipeline.corpus.document import read_documents
+from pipeline.dataset.batches import Samples
+from pipeline.errors import ConfigError, InputError
+from pipeline.evaluation.evaluate import evaluate, task_names
+from pipeline.evaluation.heldout import heldout_scores
+from pipeline.evaluation.summary import score_rows
+from pipeline.evaluation.tasks import Examples, metadata
+from pipeline.store import Artifact
+from tests.evaluation.conftest import Scored
+
+KEYWORDS: dict[str, Any] = {"label": "date", "boundaries": [1860], "train_examples": 40, "test_examples": 30}
+CONFIG = EvaluationConfig(
+    name="small",
+    heldout_samples=30,
+    seeds=(1, 2, 3),
+    tasks=(Plug.model_validate({"name": "metadata"} | KEYWORDS),),
+)
+RUNS = {"pretrained": 3, "random_weights": 3, "tf_idf": 1, "majority": 1}
+
+
+@pytest.fixture(scope="module")
+def evaluation(scored: Scored) -> Artifact:
+    return evaluate(CONFIG, scored.checkpoint, scored.dataset, scored.corpus, store=scored.store)
+
+
+@pytest.fixture(scope="module")
+def task(scored: Scored) -> Examples:
+    return metadata(scored.corpus, scored.store, **KEYWORDS)
+
+
+def predictions(scored: Scored, evaluation: Artifact) -> dict[str, list[dict[str, str]]]:
+    """The rows of each file of predictions."""
+    return {
+        entry.path: [json.loads(line) for line in scored.store.blob(entry).read_text(encoding="utf-8").splitlines()]
+        for entry in scored.store.manifest(evaluation).matching("predictions/")
+    }
+
+
+def test_a_task_is_scored_beside_random_weights_words_and_the_majority(scored: Scored, evaluation: Artifact) -> None:
+    (task,) = scored.store.manifest(evaluation).metrics["tasks"].values()
+    for kind, runs in RUNS.items():
+        assert len(task[kind]["accuracies"]) == runs
+        assert task[kind]["accuracy"] == statistics.median(task[kind]["accuracies"])
+        low, high = task[kind]["interval"]
+        assert low <= statistics.median_low(task[kind]["accuracies"]) <= high
+    assert task["tf_idf"]["accuracy"] > task["majority"]["accuracy"] + 0.2, "old and new have other words"
+    assert task["majority"]["collapsed_runs"] == 1
+
+
+def test_predictions_of_every_seed_are_kept_by_the_ids_of_the_test_examples(
+    scored: Scored, evaluation: Artifact, task: Examples
+) -> None:
+    kept = predictions(scored, evaluation)
+    assert len(kept) == sum(RUNS.values())
+    for kind, runs in RUNS.items():
+        assert sum(f"-{kind}-" in path for path in kept) == runs
+    for rows in kept.values():
+        assert [(row["id"], row["label"]) for row in rows] == [(example.id, example.label) for example in task.test]
+
+
+def test_every_seed_is_a_fine_tuning_of_its_own(scored: Scored, evaluation: Artifact) -> None:
+    for kind in ("pretrained", "random_weights"):
+        runs = [rows for path, rows in predictions(scored, evaluation).items() if f"-{kind}-" in path]
+        assert len({tuple(row["prediction"] for row in rows) for rows in runs}) == len(CONFIG.seeds), kind
+
+
+def test_the_scores_follow_from_the_predictions_that_are_kept(scored: Scored, evaluation: Artifact) -> None:
+    (scores,) = scored.store.manifest(evaluation).metrics["tasks"].values()
+    for kind in RUNS:
+        rows = [rows for path, rows in predictions(scored, evaluation).items() if f"-{kind}-" in path]
+        shares = [sum(row["label"] == row["prediction"] for row in each) / len(each) for each in rows]
+        assert scores[kind]["accuracies"] == pytest.approx(shares)
+
+
+def test_predictions_are_of_held_out_documents_only(scored: Scored, evaluation: Artifact) -> None:
+    entries = scored.store.manifest(scored.corpus).matching("heldout/")
+    held_out = {document.id for entry in entries for document in read_documents(scored.store.blob(entry))}
+    for rows in predictions(scored, evaluation).values():
+        assert {row["id"].rpartition("#")[0] for row in rows} <= held_out
+
+
+def test_no_sentence_of_the_corpus_is_in_any_file(scored: Scored, evaluation: Artifact) -> None:
+    entries = scored.store.manifest(scored.corpus).matching("heldout/")
+    sentences = {
+        sentence
+        for entry in entries
+        for document in read_documents(scored.store.blob(entry))
+        for sentence in document.text.split("\n")
+    }
+    assert len(sentences) > 100
+    for entry in scored.store.manifest(evaluation).files:
+        content = scored.store.blob(entry).read_text(encoding="utf-8")
+        assert not [sentence for sentence in sentences if sentence.rstrip(".") in content], entry.path
+
+
+def test_held_out_scores_and_the_file_of_scores_are_the_manifests(scored: Scored, evaluation: Artifact) -> None:
+    metrics = scored.store.manifest(evaluation).metrics
+    samples = Samples(scored.store, scored.dataset, "heldout")
+    assert metrics["heldout"] == pytest.approx(heldout_scores(scored.model, samples, 30))
+    assert json.loads(scored.store.file(evaluation, "scores.json").read_text(encoding="utf-8")) == metrics
+
+
+def test_the_summary_has_each_number_beside_the_one_it_is_read_with(scored: Scored, evaluation: Artifact) -> None:
+    metrics = scored.store.manifest(evaluation).metrics
+    (task,) = metrics["tasks"].values()
+    rows = score_rows(metrics)
+    assert rows[0]["score"] == f"{metrics['heldout']['masked_lm_loss']:.3f}"
+    assert f"{metrics['heldout']['unigram_entropy']:.3f}" in rows[0]["beside"]
+    assert rows[-1]["score"].startswith(f"{task['pretrained']['accuracy']:.3f} [")
+    for kind in ("random weights", "majority", "tf idf"):
+        assert f"{kind} {task[kind.replace(' ', '_')]['accuracy']:.3f}" in rows[-1]["beside"]
+
+
+def test_an_evaluation_is_found_again_and_other_seeds_are_another(scored: Scored, evaluation: Artifact) -> None:
+    again = evaluate(CONFIG, scored.checkpoint, scored.dataset, scored.corpus, store=scored.store)
+    assert again == evaluation
+    assert len(scored.store.versions("evaluation")) == 1
+    none = CONFIG.model_copy(update={"tasks": (), "heldout_samples": 2})
+    other = evaluate(none, scored.checkpoint, scored.dataset, scored.corpus, store=scored.store)
+    assert other.version != evaluation.version
+
+
+def test_its_parents_are_the_checkpoint_the_dataset_and_the_corpus(scored: Scored, evaluation: Artifact) -> None:
+    parents = [parent.reference for parent in scored.store.manifest(evaluation).parents]
+    assert parents == [each.reference for each in (scored.checkpoint, scored.dataset, scored.corpus)]
+
+
+def test_an_unknown_task_suggests_the_nearest_before_any_scoring(scored: Scored) -> None:
+    config = CONFIG.model_copy(update={"name": "wrong", "tasks": (Plug(name="metadta"),)})
+    with pytest.raises(ConfigError, match=r"There is no task 'metadta'. Did you mean 'metadata'\?"):
+        evaluate(config, scored.checkpoint, scored.dataset, scored.corpus, store=scored.store)
+    assert not scored.store.versions("evaluation", "wrong")
+
+
+def test_a_task_of_one_class_is_an_error_and_publishes_nothing(scored: Scored) -> None:
+    plug = Plug.model_validate({"name": "metadata", "label": "lang"})
+    config = CONFIG.model_copy(update={"name": "one-class", "tasks": (plug,)})
+    with pytest.raises(InputError, match="it needs 2"):
+        evaluate(config, scored.checkpoint, scored.dataset, scored.corpus, store=scored.store)
+    assert not scored.store.versions("evaluation", "one-class")
+
+
+def test_tasks_of_one_name_are_told_apart() -> None:
+    plugs = [{"name": "metadata", "label": label} for label in ("date", "lang", "date")]
+    config = EvaluationConfig(name="t", tasks=tuple(Plug.model_validate(each) for each in plugs))
+    assert task_names(config) == ["metadata-date", "metadata-lang", "metadata-date.2"]

@@ -1,0 +1,100 @@
+"""Who owns which DeepSpeed key: a key set on both sides is an error that says what to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import PretrainingConfig
+from pipeline.errors import ConfigError
+from pipeline.pretraining.engine import OWNED, systems_config, whole_config, zero_stage
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.store import Store
+from tests.small import Small
+
+SHIPPED = ("zero0", "zero1", "zero2", "zero3")
+
+
+def written(folder: Path, content: object) -> str:
+    path = folder / "mine.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("optimizer", "pretraining.learning_rate"),
+        ("train_batch_size", "pretraining.train_batch_size"),
+        ("gradient_clipping", "pretraining.gradient_clipping"),
+        ("bf16", "pretraining.precision"),
+        ("fp16", "pretraining.precision"),
+        ("data_types", "pretraining.precision"),
+        ("scheduler", "pretraining.warmup_steps"),
+        ("gradient_accumulation_steps", "train_micro_batch_size_per_gpu"),
+    ],
+)
+def test_a_key_that_the_preset_owns_is_refused_with_what_to_set_instead(key: str, instead: str, tmp_path: Path) -> None:
+    path = written(tmp_path, {"zero_optimization": {"stage": 1}, key: {}})
+    with pytest.raises(ConfigError) as caught:
+        systems_config(path)
+    assert f"{path} sets {key!r}, which the preset owns. Remove it there; set " in str(caught.value)
+    assert instead in str(caught.value)
+
+
+def test_a_refused_key_ends_pretraining_before_any_rank_starts(
+    small: Small, tiny: PretrainingConfig, fresh: Store, tmp_path: Path
+) -> None:
+    home = fresh.settings.home
+    before = sorted(home.rglob("*"))
+    config = tiny.model_copy(update={"deepspeed": written(tmp_path, {"optimizer": {"type": "Lamb"}})})
+    with pytest.raises(ConfigError, match="'optimizer', which the preset owns"):
+        pretrain(config, small.dataset, store=fresh)
+    assert sorted(home.rglob("*")) == before, "no log, no work, nothing"
+
+
+def test_everything_that_is_ours_in_the_whole_config_is_owned() -> None:
+    tiny = PretrainingConfig(name="t", precision="bf16")
+    for name in SHIPPED:
+        systems = systems_config(name)
+        ours = {
+            key for key, value in whole_config(tiny, systems, 2).items() if key not in systems or systems[key] != value
+        }
+        assert ours <= OWNED.keys(), "a key that we set and they may set too would be decided silently"
+        assert not OWNED.keys() & systems.keys()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_is_found_by_its_name_and_holds_the_stage_that_it_is_called_by(name: str) -> None:
+    assert f"zero{zero_stage(systems_config(name))}" == name
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_clipping_and_precision_come_from_the_preset(name: str) -> None:
+    config = PretrainingConfig(name="t", gradient_clipping=0.75, precision="bf16")
+    whole = whole_config(config, systems_config(name), world=3)
+    assert whole["gradient_clipping"] == 0.75
+    assert whole["bf16"] == {"enabled": True}
+    assert whole["fp16"] == {"enabled": False}
+    assert whole["train_batch_size"] == 3 * whole["train_micro_batch_size_per_gpu"]
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"pretraining.deepspeed is 'zero_3': no config .* Did you mean 'zero3'\?"):
+        systems_config("zero_3")
+
+
+def test_a_name_like_none_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="Known: zero0, zero1, zero2, zero3"):
+        systems_config("qqq")
+
+
+def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "{'stage': 1}")
+    with pytest.raises(ConfigError, match=r"mine.json can't be read as JSON"):
+        systems_config(path)
+
+
+def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must hold one JSON object"):
+        systems_config(written(tmp_path, ["zero1"]))

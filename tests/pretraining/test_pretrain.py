@@ -1,0 +1,164 @@
+"""The stage as a whole: what it publishes, that it is found again, and how it fails."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from pipeline.config import PretrainingConfig, Settings
+from pipeline.dataset.batches import Batch
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.pretraining.export import load_pretrained
+from pipeline.pretraining.job import SCHEMA, TRAINED
+from pipeline.pretraining.model import TensorBatch
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.store import Artifact, Recipe, Store, open_store
+from pipeline.vocabulary.tokenizer import load_tokenizer
+from tests.processes import living_with
+from tests.small import Small, untrained_copy
+
+MODEL = ("model/config.json", "model/model.safetensors")
+TEXTS = ["The river ran past a stone mill.", "Bread!", "where winter sang to her brother and a rocket"]
+
+
+@pytest.fixture
+def trained(training: Any) -> Artifact:
+    """A training that other tests have asked for, too."""
+    artifact: Artifact = training(deepspeed="zero1", train_micro_batch_size_per_gpu=4)
+    return artifact
+
+
+@pytest.fixture
+def exported(trained: Artifact, small: Small, tmp_path: Path) -> Path:
+    small.store.export(trained, tmp_path / "exported")
+    return tmp_path / "exported"
+
+
+def packed(rows: list[list[int]]) -> TensorBatch:
+    """Token ids end to end, nothing masked."""
+    ids = np.concatenate([np.array(row, np.int64) for row in rows])
+    lengths = np.array([len(row) for row in rows], np.int32)
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    none = np.empty(0, np.int64)
+    batch = Batch(ids, np.zeros_like(ids), positions, lengths, none, none, none, none)
+    return TensorBatch.of(batch, torch.device("cpu"))
+
+
+@torch.no_grad()
+def test_the_exported_folder_gives_transformers_the_encoder_that_was_trained(
+    exported: Path, tiny: PretrainingConfig
+) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    whole = transformers.BertForPreTraining.from_pretrained(exported).eval()
+    encoder = transformers.AutoModel.from_pretrained(exported).eval()
+    ours = load_pretrained(exported, tiny).eval()
+    padded = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    batch = packed([tokenizer(text)["input_ids"] for text in TEXTS])
+    real = padded["attention_mask"].bool()
+    hidden = ours.encode(batch)
+    theirs = whole(**padded)
+    size = whole.config.vocab_size
+    close = {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(encoder(**padded).last_hidden_state[real], hidden, **close)
+    torch.testing.assert_close(theirs.prediction_logits[real], ours.masked_lm_logits(hidden)[:, :size], **close)
+    torch.testing.assert_close(theirs.seq_relationship_logits, ours.next_sentence_logits(hidden, batch.layout), **close)
+
+
+def test_the_exported_tokenizer_is_the_vocabularys(exported: Path, small: Small) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    own = load_tokenizer(small.store, small.vocabulary)
+    assert tokenizer(TEXTS)["input_ids"] == [encoding.ids for encoding in own.encode_batch(TEXTS)]
+    assert len(tokenizer) == own.get_vocab_size()
+
+
+def test_the_curve_has_each_step_once_and_the_manifest_its_totals(trained: Artifact, small: Small) -> None:
+    manifest = small.store.manifest(trained)
+    lines = small.store.file(trained, "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    curve = [json.loads(line) for line in lines]
+    steps = manifest.config["max_steps"]
+    assert [line["step"] for line in curve] == list(range(steps))
+    assert manifest.totals["steps"] == steps
+    assert manifest.totals["tokens"] == sum(line["tokens"] for line in curve)
+    assert manifest.metrics["loss"] == pytest.approx(np.mean([line["loss"] for line in curve]))
+    assert [parent.reference for parent in manifest.parents] == [small.dataset.reference]
+    assert manifest.producer["resumed_at"] == 0
+    assert manifest.producer["training_seconds"] > 0
+
+
+def test_a_training_is_found_again_whatever_says_only_where_and_how_it_runs(
+    trained: Artifact, small: Small, tiny: PretrainingConfig
+) -> None:
+    logs = {path: path.stat().st_mtime_ns for path in (small.store.settings.home / "logs").iterdir()}
+    versions = len(small.store.versions("pretraining"))
+    other = {"deepspeed": "zero2", "train_micro_batch_size_per_gpu": 9, "checkpoint_every": 3, "log_every": 1}
+    found = [pretrain(tiny.model_copy(update=each), small.dataset, store=small.store) for each in ({}, other)]
+    assert found[0] == found[1]
+    assert found[0].version.partition("-")[0] == trained.version.partition("-")[0]
+    assert len(small.store.versions("pretraining")) == versions
+    assert {path: path.stat().st_mtime_ns for path in (small.store.settings.home / "logs").iterdir()} == logs
+
+
+def test_a_training_that_ended_just_before_its_commit_is_only_committed(
+    trained: Artifact, small: Small, tiny: PretrainingConfig, tmp_path: Path
+) -> None:
+    store = untrained_copy(small, tmp_path / "home")  # with all blobs
+    manifest = small.store.manifest(trained)
+    left = [entry for entry in manifest.files if entry.path in ("curve.jsonl", *MODEL)]
+    work = store.work(Recipe("pretraining", tiny, SCHEMA, parents=(small.dataset,)))
+    work.commit(TRAINED, left, {"parameters": manifest.totals["parameters"]})
+    made = pretrain(tiny, small.dataset, store=store)
+    assert made.digest == trained.digest
+    assert not (store.settings.home / "logs").exists(), "no rank was started"
+    assert not work.names()
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes_nothing(
+    fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_MARK", mark := uuid.uuid4().hex)
+    config = tiny.model_copy(update={"learning_rate": 1e38, "warmup_steps": 0})
+    with pytest.raises(TrainingError) as caught:
+        pretrain(config, small.dataset, store=fresh)
+    assert str(caught.value).startswith("The loss of step 1 is not finite (masked-LM nan")
+    assert "the weights were not updated. Lower pretraining.learning_rate, or raise warmup_steps." in str(caught.value)
+    assert not fresh.versions("pretraining")
+    assert TRAINED not in fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))).names()
+    assert not living_with(f"TEST_MARK={mark}", within_s=10)
+
+
+def test_a_failing_ranks_last_words_are_in_the_sentence_with_the_log_and_what_to_do(
+    fresh: Store, small: Small, tiny: PretrainingConfig, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"zero_optimization": {"stage": 1, "reduce_bucket_size": "plenty"}}', encoding="utf-8")
+    config = tiny.model_copy(update={"deepspeed": str(broken)})
+    with pytest.raises(TrainingError) as caught:
+        pretrain(config, small.dataset, store=fresh)
+    (log,) = (fresh.settings.home / "logs").iterdir()
+    assert str(caught.value).startswith("A training rank failed: ")
+    assert "1 validation error for DeepSpeedZeroConfig" in str(caught.value)
+    assert f"The whole output is in {log}" in str(caught.value)
+    assert "run again" in str(caught.value)
+    assert "plenty" in log.read_text(encoding="utf-8")
+    assert not fresh.versions("pretraining")
+
+
+def test_samples_longer_than_the_positions_are_an_error_before_any_rank_starts(
+    fresh: Store, small: Small, tiny: PretrainingConfig
+) -> None:
+    config = tiny.model_copy(update={"max_position_embeddings": 32})
+    with pytest.raises(ConfigError, match=r"up to 48 tokens, over pretraining.max_position_embeddings 32"):
+        pretrain(config, small.dataset, store=fresh)
+    assert not (fresh.settings.home / "logs").exists()
+
+
+def test_an_unknown_launcher_suggests_the_nearest(fresh: Store, small: Small, tiny: PretrainingConfig) -> None:
+    settings = Settings.model_validate(fresh.settings.model_dump() | {"launcher": "lokal"})
+    with pytest.raises(ConfigError, match=r"BERTMILL_LAUNCHER is 'lokal'. Did you mean 'local'\?"):
+        pretrain(tiny, small.dataset, store=open_store(settings))
+    assert not (fresh.settings.home / "logs").exists()
