@@ -1,0 +1,74 @@
+"""What the UI shows: references and counts, scores beside their controls, and never a text."""
+
+import json
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.corpus import corpus
+from flows.parameters import Run
+from flows.reporting import report_artifact, report_references, report_scores
+from pipeline.config import EvaluationConfig
+from pipeline.store import Artifact, Recipe, Store
+from tests.flows.conftest import User
+from tests.flows.runs import artifacts_of
+from tests.texts import rows
+
+SCORES: dict[str, Any] = {
+    "heldout": {
+        "masked_lm_loss": 4.25,
+        "unigram_entropy": 6.5,
+        "masked_lm_accuracy": 0.375,
+        "next_sentence_accuracy": 0.75,
+    },
+    "tasks": {},
+}
+
+
+def test_a_stages_card_shows_its_reference_and_counts_and_no_text(here: User, preset: str) -> None:
+    state = corpus(Run(preset=preset), return_state=True)
+    reference = state.result()
+    (card,) = artifacts_of(state.state_details.flow_run_id)
+    assert (card.key, card.type) == ("corpus", "markdown")
+    text = str(card.data)
+    assert text.startswith(f"# `{reference}`\n")
+    assert "| rows_read | 30 |" in text
+    assert "| documents train |" in text
+    assert f"`bertmill show {reference}`" in text
+    for row in rows(30):
+        assert row["text"].partition("\n")[0] not in text
+
+
+def test_scores_are_a_table_with_what_they_are_read_beside(here: User, store: Store) -> None:
+    scored = evaluation(store)
+    run = reported(report_scores, store, scored)
+    (table,) = artifacts_of(run)
+    assert (table.key, table.type) == ("scores", "table")
+    first = json.loads(str(table.data))[0]
+    assert (first["what"], first["score"]) == ("held-out masked-LM loss (nats)", "4.250")
+    assert first["beside"] == "unigram entropy of the same text 6.500"
+
+
+def test_a_card_leads_to_what_the_artifact_was_made_from(here: User, store: Store) -> None:
+    parent = evaluation(store)
+    (card,) = artifacts_of(reported(report_artifact, store, evaluation(store, parents=(parent,))))
+    assert f"- from `{parent.reference}`" in str(card.data)
+
+
+def test_a_runs_references_are_listed_in_order(here: User) -> None:
+    (card,) = artifacts_of(reported(report_references, ["corpus/a@1", "vocabulary/b@2"]))
+    assert str(card.data).split("`")[1::2] == ["corpus/a@1", "vocabulary/b@2"]
+
+
+def evaluation(store: Store, **more: Any) -> Artifact:
+    """A committed evaluation with known scores."""
+    with store.draft(Recipe("evaluation", EvaluationConfig(name="small"), 1, **more)) as draft:
+        return draft.commit(totals={"samples": 10}, metrics=SCORES)
+
+
+@flow(name="reported")
+def reported(report: Any, *given: Any) -> Any:
+    """Call a report within a flow; returns the flow run's id."""
+    report(*given)
+    return flow_run.id
