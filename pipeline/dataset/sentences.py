@@ -19,6 +19,9 @@ _END = re.compile(
     rf"|[.!?…]+[{_CLOSING}]*(?=\s|$)"  # English: a blank follows
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
+_NOT_BLANK = re.compile(r"\S")
+_LOOKED_BACK = 40
+"""Characters: more than any abbreviation has, and few, so that a line of any length costs no more a character."""
 
 
 def split_sentences(text: str) -> list[str]:
@@ -37,10 +40,10 @@ def split_sentences(text: str) -> list[str]:
 def _ends_sentence(line: str, match: re.Match[str]) -> bool:
     if not match[0].startswith("."):
         return True
-    after = line[match.end() :].lstrip()[:1]
-    if after == "" or after.islower():
-        return after == ""
-    word = _LAST_WORD.search(line[: match.start()])
+    after = _NOT_BLANK.search(line, match.end())
+    if after is None or after[0].islower():
+        return after is None
+    word = _LAST_WORD.search(line[max(0, match.start() - _LOOKED_BACK) : match.start()])
     if word is None:
         return True
     last = word[0].lower()
