@@ -180,8 +180,9 @@ class PretrainingConfig(Table):
     """Optimizer steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """The peak."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 10_000
-    """Steps of linear rise to the peak, before the linear fall to zero at `max_steps`."""
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Share of `max_steps` in which the rate rises linearly to the peak, before it falls linearly to zero: as in the
+    paper 10,000 steps of a million, and right for a shorter training too."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-6
@@ -210,9 +211,12 @@ class PretrainingConfig(Table):
                 f"hidden_size {self.hidden_size} can't be split over num_attention_heads {self.num_attention_heads}; "
                 f"choose a multiple"
             )
-        if self.warmup_steps >= self.max_steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} must be below max_steps {self.max_steps}")
         return self
+
+    @property
+    def warmup_steps(self) -> int:
+        """`warmup_share` in whole steps."""
+        return min(round(self.warmup_share * self.max_steps), self.max_steps - 1)
 
 
 class EvaluationConfig(Table):
@@ -226,6 +230,9 @@ class EvaluationConfig(Table):
     """Keys of `pipeline.evaluation.tasks.TASKS`, each fine-tuned and compared with its controls."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """A task is fine-tuned once for each; the median is its score."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """What the classifier reads: the pooled [CLS], as published, or the mean of a text's last hidden states, which an
+    encoder that has seen little text, and hardly a next sentence, is better told by."""
     epochs: Annotated[int, Field(ge=1)] = 3
     batch_size: Annotated[int, Field(ge=1)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5

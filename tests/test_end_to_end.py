@@ -35,7 +35,6 @@ size = 1000
 hidden_size = 32
 intermediate_size = 64
 max_steps = 60
-warmup_steps = 6
 checkpoint_every = 10
 
 [evaluation]
@@ -113,7 +112,7 @@ def test_the_samples_load_with_datasets(home: Home) -> None:
     import datasets
 
     store = home.store()
-    dataset = store.resolve("dataset/sotu-en-128")
+    dataset = store.resolve("dataset/sotu-en-64")
     files = [str(store.file(dataset, entry.path)) for entry in store.manifest(dataset).matching("train/")]
     rows = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(home.folder / "hf"))
     assert len(rows) == store.manifest(dataset).totals["rows"]["train"]

@@ -1,20 +1,44 @@
 """Fine-tune an exported encoder on a classification task, and predict.
 
 Devlin et al. 2019, appendix A.3, with what its users have learned since: AdamW with bias correction, a linear warmup
-and fall, weight decay. A plain loop over `AutoModelForSequenceClassification`, deterministic for its seed.
+and fall, weight decay. A plain loop over `AutoModel` and a linear layer, deterministic for its seed.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from pipeline.config import EvaluationConfig
 from pipeline.evaluation.tasks import Examples
 
 CLIP = 1.0
+
+
+class Classifier(nn.Module):
+    """An encoder of transformers' with a linear layer on its pooled [CLS] or on the mean of its last hidden states."""
+
+    def __init__(self, encoder: Any, labels: int, pooling: Literal["cls", "mean"]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        self.dropout = nn.Dropout(encoder.config.hidden_dropout_prob)
+        self.linear = nn.Linear(encoder.config.hidden_size, labels)
+        nn.init.normal_(self.linear.weight, std=encoder.config.initializer_range)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids and attention mask, [S, L] int64, to logits [S, labels]."""
+        encoded = self.encoder(input_ids=ids, attention_mask=mask)
+        if self.pooling == "cls":
+            pooled = encoded.pooler_output
+        else:
+            pooled = (encoded.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        logits: Tensor = self.linear(self.dropout(pooled))
+        return logits
 
 
 def finetune(
@@ -24,7 +48,7 @@ def finetune(
 
     `random_weights` takes the encoder's shape alone: what it scores is what fine-tuning does without pretraining.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModel
 
     labels = sorted({example.label for example in examples.train})
     numbers = {label: number for number, label in enumerate(labels)}
@@ -33,11 +57,11 @@ def finetune(
     test = encoded(model_folder, [example.text for example in examples.test])
 
     torch.manual_seed(seed)
-    shape = AutoConfig.from_pretrained(model_folder, num_labels=len(labels))
     if random_weights:
-        model = AutoModelForSequenceClassification.from_config(shape)
+        encoder = AutoModel.from_config(AutoConfig.from_pretrained(model_folder))
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(model_folder, config=shape)
+        encoder = AutoModel.from_pretrained(model_folder)
+    model = Classifier(encoder, len(labels), config.pooling)
     _train(model, train, targets, config, seed)
     return [labels[number] for number in _predict(model, test, config.batch_size)]
 
@@ -52,7 +76,7 @@ def encoded(model_folder: Path, texts: Sequence[str]) -> list[Tensor]:
     return [torch.tensor(each) for each in ids]
 
 
-def _train(model: Any, texts: list[Tensor], targets: Tensor, config: EvaluationConfig, seed: int) -> None:
+def _train(model: Classifier, texts: list[Tensor], targets: Tensor, config: EvaluationConfig, seed: int) -> None:
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -70,8 +94,7 @@ def _train(model: Any, texts: list[Tensor], targets: Tensor, config: EvaluationC
     for _ in range(config.epochs):
         for chosen in torch.randperm(len(texts), generator=order).split(config.batch_size):  # type: ignore[no-untyped-call]
             ids, mask = padded([texts[index] for index in chosen])
-            loss = model(input_ids=ids, attention_mask=mask, labels=targets[chosen]).loss
-            loss.backward()
+            F.cross_entropy(model(ids, mask), targets[chosen]).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
             schedule.step()
@@ -79,7 +102,7 @@ def _train(model: Any, texts: list[Tensor], targets: Tensor, config: EvaluationC
 
 
 @torch.no_grad()
-def _predict(model: Any, texts: list[Tensor], batch_size: int) -> list[int]:
+def _predict(model: Classifier, texts: list[Tensor], batch_size: int) -> list[int]:
     """Predictions in the texts' order; read in the order of their lengths, to pad little."""
     model.eval()
     predictions = [0] * len(texts)
@@ -87,7 +110,7 @@ def _predict(model: Any, texts: list[Tensor], batch_size: int) -> list[int]:
     for start in range(0, len(texts), batch_size):
         chosen = by_length[start : start + batch_size]
         ids, mask = padded([texts[index] for index in chosen])
-        best = model(input_ids=ids, attention_mask=mask).logits.argmax(-1).tolist()
+        best = model(ids, mask).argmax(-1).tolist()
         for index, prediction in zip(chosen, best, strict=True):
             predictions[index] = prediction
     return predictions

@@ -39,8 +39,8 @@ def train(
     """Train from step `start` to `max_steps`.
 
     Rank 0 appends a line to `curve` for each step (nothing in it depends on time) and calls `report` every `log_every`
-    steps; all ranks call `checkpoint` every `checkpoint_every` steps. Raises TrainingError, before the update, where
-    the loss is not finite.
+    steps; all ranks call `checkpoint` every `checkpoint_every` steps. Raises TrainingError where the loss or its
+    gradient is not finite: before that step is written anywhere.
     """
     device = engine.device
     tokens_seen, since = 0, time.monotonic()
@@ -78,10 +78,16 @@ def train(
             if not math.isfinite(masked_lm + next_sentence):
                 raise TrainingError(
                     f"The loss of step {step} is not finite (masked-LM {masked_lm}, next-sentence {next_sentence}); "
-                    f"the weights were not updated. Lower pretraining.learning_rate, or raise warmup_steps."
+                    f"the weights were not updated. Lower pretraining.learning_rate, or raise warmup_share."
                 )
             engine.step()
             norm = engine.get_global_grad_norm()
+            if not _finite(engine, norm):
+                raise TrainingError(
+                    f"The gradient of step {step} is not finite though its loss is ({masked_lm + next_sentence:.4f}). "
+                    f"Nothing of this step is kept: the last checkpoint stands. Lower pretraining.learning_rate, or "
+                    f"raise warmup_share."
+                )
 
             tokens_seen += tokens
             if place.rank == 0:
@@ -104,6 +110,13 @@ def train(
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.max_steps:
                 lines.flush()
                 checkpoint(step + 1)
+
+
+def _finite(engine: Any, norm: Any) -> bool:
+    """Whether a step's gradients were finite; by the weights that they made where DeepSpeed has no norm (ZeRO-0)."""
+    if norm is not None:
+        return math.isfinite(norm)
+    return all(bool(each.isfinite().all()) for each in engine.module.parameters())
 
 
 def _append(lines: TextIO, record: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ CONFIG = PretrainingConfig(
     initializer_range=0.5,
     train_batch_size=8,
     max_steps=2,
-    warmup_steps=0,
+    warmup_share=0.0,
 )
 
 

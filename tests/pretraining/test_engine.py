@@ -30,7 +30,7 @@ def written(folder: Path, content: object) -> str:
         ("bf16", "pretraining.precision"),
         ("fp16", "pretraining.precision"),
         ("data_types", "pretraining.precision"),
-        ("scheduler", "pretraining.warmup_steps"),
+        ("scheduler", "pretraining.warmup_share"),
         ("gradient_accumulation_steps", "train_micro_batch_size_per_gpu"),
     ],
 )

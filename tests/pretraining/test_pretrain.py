@@ -121,11 +121,11 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes
     fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_MARK", mark := uuid.uuid4().hex)
-    config = tiny.model_copy(update={"learning_rate": 1e38, "warmup_steps": 0})
+    config = tiny.model_copy(update={"learning_rate": 1e38, "warmup_share": 0.0})
     with pytest.raises(TrainingError) as caught:
         pretrain(config, small.dataset, store=fresh)
     assert str(caught.value).startswith("The loss of step 1 is not finite (masked-LM nan")
-    assert "the weights were not updated. Lower pretraining.learning_rate, or raise warmup_steps." in str(caught.value)
+    assert "the weights were not updated. Lower pretraining.learning_rate, or raise warmup_share." in str(caught.value)
     assert not fresh.versions("pretraining")
     assert TRAINED not in fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))).names()
     assert not living_with(f"TEST_MARK={mark}", within_s=10)
