@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/bertmill run tiny
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(READY)
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure

@@ -6,7 +6,6 @@ Costs about 20 ms a task, so shards should take seconds.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from prefect import task
@@ -14,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from pipeline.config import Settings
+from pipeline.mapping import work_name
 
 
 def task_map(fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:
@@ -22,7 +22,7 @@ def task_map(fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:
     The first failure is raised after the others have finished.
     """
     all_items, workers = list(items), Settings.from_environment().workers or 1
-    name = _name(fn)
+    name = work_name(fn)
 
     def shard(number: int) -> Any:
         return fn(all_items[number])
@@ -36,10 +36,3 @@ def task_map(fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:
     for future in futures:
         future.wait()
     return [future.result() for future in futures]
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    """What the UI calls the work: the function's name, as words."""
-    while isinstance(fn, partial):
-        fn = fn.func
-    return fn.__name__.strip("_").replace("_", "-")

@@ -133,7 +133,7 @@ def _start(folder: Path) -> Server:
 def _answers(server: Server, within_s: float) -> bool:
     """Whether its API becomes healthy in that time; a process that ends is not waited for."""
     deadline = time.monotonic() + within_s
-    with progress("starting the Prefect server (s)") as advance:
+    with progress("starting the Prefect server") as advance:
         while time.monotonic() < deadline:
             with suppress(OSError), urllib.request.urlopen(f"{server.api_url}/health", timeout=5) as reply:  # noqa: S310
                 return bool(reply.status == 200)

@@ -39,4 +39,4 @@ def load(reference: str) -> Any:
 
             store.export(artifact, Path(folder) / "vocabulary")
             return AutoTokenizer.from_pretrained(Path(folder) / "vocabulary")
-    raise UnknownReference(f"{reference} is {artifact.kind}; load() takes a pretraining, a vocabulary or a dataset.")
+    raise UnknownReference(f"{artifact} is of another kind: load() takes a pretraining, a vocabulary or a dataset.")

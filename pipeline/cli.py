@@ -5,17 +5,22 @@ its reference. A user's mistake is one sentence and exit status 2.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import STAGES, Preset, Settings, load_preset, shipped_presets
-from pipeline.errors import BertmillError
+from pipeline.config import INPUTS, STAGES, Settings, load_preset, shipped_presets
+from pipeline.errors import BertmillError, UnknownReference, nearest
+from pipeline.progress import show_line
 
+INTERRUPTED = 130
+"""The exit status that typer gives an interrupt: 128 + SIGINT."""
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -43,14 +48,22 @@ def main(application: typer.Typer = app) -> None:
     except BertmillError as error:
         sys.stderr.write(f"bertmill: {error}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("bertmill: interrupted; run the same command again to go on.\n")
-        raise SystemExit(130) from None
+    except SystemExit as done:
+        if done.code == INTERRUPTED:
+            sys.stderr.write("bertmill: interrupted; run the same command again to go on.\n")
+        raise
+
+
+class _Lines(logging.Handler):
+    """The log as lines above the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show_line(self.format(record))
 
 
 def set_up_logging() -> None:
     """The library's log as plain lines on standard error."""
-    handler = logging.StreamHandler()
+    handler = _Lines()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("bertmill")
     log.setLevel(logging.INFO)
@@ -72,20 +85,24 @@ def options(
     pass
 
 
-def _stage_command(stage: str) -> Callable[..., None]:
-    from pipeline.config import Table
+STAGE_HELP = {
+    "corpus": "Text in, clean documents out: train and held-out.",
+    "vocabulary": "Learn a WordPiece vocabulary from the corpus.",
+    "dataset": "Make masked-LM and next-sentence samples of the corpus.",
+    "pretraining": "Train an encoder on the dataset, from where a killed run was.",
+    "evaluation": "Score a checkpoint on held-out text and tasks, next to controls.",
+}
 
-    table: type[Table] = Preset.model_fields[stage].annotation  # type: ignore[assignment]
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    """The command of a stage, with an option for each of its inputs."""
 
     def command(
         preset: PresetArgument,
-        corpus: Annotated[str | None, typer.Option(help="Another corpus than the preset's own.")] = None,
-        vocabulary: Annotated[str | None, typer.Option(help="Another vocabulary.")] = None,
-        dataset: Annotated[str | None, typer.Option(help="Another dataset.")] = None,
-        pretraining: Annotated[str | None, typer.Option(help="Another checkpoint.")] = None,
         overrides: SetOption = None,
         name: NameOption = None,
         force: ForceOption = False,
+        **inputs: str | None,
     ) -> None:
         from pipeline.mapping import process_map
         from pipeline.stages import run_stage
@@ -94,7 +111,6 @@ def _stage_command(stage: str) -> Callable[..., None]:
         settings = Settings.from_environment()
         resolved = load_preset(preset, overrides or (), name)
         store = open_store(settings, moves_latest=moves_latest(overrides, name))
-        inputs = {"corpus": corpus, "vocabulary": vocabulary, "dataset": dataset, "pretraining": pretraining}
         given = {kind: reference for kind, reference in inputs.items() if reference}
         store.check_writable()
         with process_map(settings.workers or 1) as mapped:
@@ -103,7 +119,13 @@ def _stage_command(stage: str) -> Callable[..., None]:
             print_scores(store.manifest(made).metrics)
         typer.echo(made.reference)
 
-    command.__doc__ = table.__doc__
+    another = "Another {} than the preset's own, as a reference."
+    options = {kind: Annotated[str | None, typer.Option(help=another.format(kind))] for kind in INPUTS[stage]}
+    own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+    more = [Parameter(kind, Parameter.KEYWORD_ONLY, default=None, annotation=options[kind]) for kind in options]
+    command.__signature__ = Signature([*own, *more])  # type: ignore[attr-defined]
+    command.__annotations__ |= options
+    command.__doc__ = STAGE_HELP[stage]
     return command
 
 
@@ -131,18 +153,27 @@ def config(preset: PresetArgument, overrides: SetOption = None, name: NameOption
 
 def as_toml(tables: dict[str, Any]) -> str:
     """A preset's values as TOML: plain values first, then its tables."""
-    lines = [f"{key} = {_toml_value(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    lines = _toml_pairs({key: value for key, value in tables.items() if not isinstance(value, dict)})
     for name, table in tables.items():
         if isinstance(table, dict):
-            lines += ["", f"[{name}]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())]
+            lines += ["", f"[{_toml_key(name)}]", *_toml_pairs(table)]
     return "\n".join(lines) + "\n"
+
+
+def _toml_pairs(values: dict[str, Any]) -> list[str]:
+    """TOML has no null: what is None is left out."""
+    return [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in values.items() if value is not None]
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
 
 
 def _toml_value(value: Any) -> str:
     import json
 
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(_toml_pairs(value)) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
@@ -154,6 +185,8 @@ def ls(what: Annotated[str, typer.Argument(metavar="[KIND[/NAME]]", help="Only t
     from pipeline.store import open_store
 
     kind, _, name = what.partition("/")
+    if kind and kind not in STAGES:
+        raise UnknownReference(f"There is no kind {kind!r}. {nearest(kind, STAGES)}")
     for manifest in open_store().versions(kind or None, name or None):
         size = sum(entry.size for entry in manifest.files)
         reference = f"{manifest.kind}/{manifest.name}@{manifest.version}"

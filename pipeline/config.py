@@ -19,7 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pipeline.errors import ConfigError, nearest
 
 PRESETS = Path(__file__).parent / "presets"
-STAGES = ("corpus", "vocabulary", "dataset", "pretraining", "evaluation")
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "corpus": (),
+    "vocabulary": ("corpus",),
+    "dataset": ("corpus", "vocabulary"),
+    "pretraining": ("dataset",),
+    "evaluation": ("pretraining", "dataset", "corpus"),
+}
+"""The stages in their order, and what each takes, in the order of its function's arguments."""
+STAGES = tuple(INPUTS)
 
 
 class _Where:

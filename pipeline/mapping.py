@@ -6,12 +6,17 @@ builtin `map` serves a test, a process pool the command line, and Prefect's task
 """
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any, Protocol
+
+from pipeline.progress import progress, silence
 
 
 class Map(Protocol):
@@ -26,26 +31,47 @@ def process_map(workers: int) -> Iterator[Map]:
     if workers == 1:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    spawn = get_context("spawn")
+    tether, held = spawn.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_as_a_worker, initargs=(tether,))
 
     def parallel_map(fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:
         futures = [pool.submit(fn, item) for item in items]
+        with progress(work_name(fn), len(futures)) as advance:
+            for _ in as_completed(futures):
+                advance()
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             raise errors[0]
         return [future.result() for future in futures]
 
     with pool:
-        yield parallel_map
+        try:
+            yield parallel_map
+        except BaseException:
+            held.close()  # what still runs is given up; nobody waits for it
+            raise
 
 
-def _end_with_parent() -> None:
-    """A killed parent closes its end of the sentinel's pipe, however it died; no child may outlive it."""
-    parent = parent_process()
-    assert parent is not None, "runs in a child of multiprocessing"
+def work_name(fn: Callable[..., Any]) -> str:
+    """What people are shown of the work: the function's name, as words."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return fn.__name__.strip("_").replace("_", "-")
+
+
+def _as_a_worker(tether: Connection) -> None:
+    """Leave the terminal and its Ctrl-C to the parent, and end with it.
+
+    The parent holds the other end of a pipe; when it is closed, by the parent or by the system because the parent
+    died, reading gives an end of file.
+    """
+    silence()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        connection.wait([parent.sentinel])
+        with suppress(EOFError):
+            tether.recv_bytes()
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -5,19 +5,11 @@ The command line and the flows both come here, so that a stage is the same where
 
 from collections.abc import Mapping
 
-from pipeline.config import Preset, bound
+from pipeline.config import INPUTS, STAGES, Preset, bound
 from pipeline.errors import UnknownReference
 from pipeline.mapping import Map
 from pipeline.store import Artifact, Recipe, Store
-
-INPUTS: Mapping[str, tuple[str, ...]] = {
-    "corpus": (),
-    "vocabulary": ("corpus",),
-    "dataset": ("corpus", "vocabulary"),
-    "pretraining": ("dataset",),
-    "evaluation": ("pretraining", "dataset", "corpus"),
-}
-"""What each stage takes, in the order of its function's arguments."""
+from pipeline.store.artifact import checked_name
 
 
 def run_stage(
@@ -53,11 +45,8 @@ def run_stage(
 
 
 def find_input(kind: str, preset: Preset, store: Store, given: Mapping[str, str]) -> Artifact:
-    """The artifact that `given` names, else the one that the preset's own stage made."""
-    if kind in given:
-        artifact = store.resolve(given[kind])
-        if artifact.kind != kind:
-            raise UnknownReference(f"{given[kind]} is a {artifact.kind}, where a {kind} is wanted.")
+    """The artifact that `given` names or leads to, else the one that the preset's own stage made."""
+    if (artifact := _given(kind, store, given)) is not None:
         return artifact
     recipe = recipe_of(kind, preset, store, given)
     found = store.find(recipe)
@@ -68,6 +57,18 @@ def find_input(kind: str, preset: Preset, store: Store, given: Mapping[str, str]
             f"of them."
         )
     return found
+
+
+def _given(kind: str, store: Store, given: Mapping[str, str]) -> Artifact | None:
+    """A checkpoint that is given brings the dataset it was trained on, and that its corpus."""
+    if kind in given:
+        artifact = store.resolve(given[kind])
+        if artifact.kind != kind:
+            raise UnknownReference(f"{given[kind]} is a {artifact.kind}, where a {kind} is wanted.")
+        return artifact
+    child = {"corpus": "dataset", "dataset": "pretraining"}.get(kind)
+    made_from_it = _given(child, store, given) if child else None
+    return store.parent(made_from_it, kind) if made_from_it else None
 
 
 def recipe_of(stage: str, preset: Preset, store: Store, given: Mapping[str, str]) -> Recipe:
@@ -90,15 +91,22 @@ def _schema(stage: str) -> int:
 
 
 def check_preset(preset: Preset, store: Store) -> None:
-    """Raise for what would stop the run later and can be known now: sources, plugs, DeepSpeed's keys, the store."""
+    """Raise for what would stop the run later and can be known now.
+
+    Sources, plugs, names, DeepSpeed's keys, the launcher, the store.
+    """
     from pipeline.corpus.ingest import corpus_recipe
     from pipeline.dataset.masking import MASKERS
     from pipeline.evaluation.tasks import TASKS
+    from pipeline.launching import launcher_named
     from pipeline.pretraining.engine import systems_config
 
     bound(preset.dataset.masker, MASKERS, "masker")
     for task in preset.evaluation.tasks:
         bound(task, TASKS, "task")
+    for stage in STAGES:
+        checked_name(getattr(preset, stage).name)
     systems_config(preset.pretraining.deepspeed)
+    launcher_named(store.settings.launcher)
     corpus_recipe(preset.corpus, store)
     store.check_writable()

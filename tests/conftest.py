@@ -100,3 +100,10 @@ def wait_for(address: str, server: subprocess.Popen[bytes], log: Path, within_s:
         else:
             return
     raise RuntimeError(f"the S3 server didn't answer: {log.read_text(errors='replace')[-2000:]}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group(place))

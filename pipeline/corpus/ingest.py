@@ -21,7 +21,7 @@ from pipeline.corpus.inventory import InputFile, inventory
 from pipeline.corpus.sources import SOURCES, BadRow
 from pipeline.errors import InputError
 from pipeline.mapping import Map
-from pipeline.progress import progress
+from pipeline.progress import progress, track
 from pipeline.store import Artifact, Draft, Part, PartDraft, Recipe, Store
 
 SCHEMA = 1
@@ -61,7 +61,7 @@ def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: 
         (draft.folder / "dropped.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
         draft.add("dropped.json")
         made = draft.commit(totals=_totals(funnel, rows, dropped, config))
-    log.info("made %s: %s", made, {split: funnel.documents[split] for split in SPLITS})
+    log.info("made %s: %s documents to train on, %s held out", made, *(f"{funnel.documents[s]:,}" for s in SPLITS))
     return made
 
 
@@ -134,7 +134,8 @@ def _write_splits(draft: Draft, parts: list[Part], config: CorpusConfig, store: 
         shards[split] += 1
         pending[split] = []
 
-    for document in _survivors(parts, funnel, config, store):
+    survivors = _survivors(parts, funnel, config, store)
+    for document in track(survivors, "removing duplicates", sum(part.files[0].rows or 0 for part in parts)):
         split = "heldout" if is_heldout(document.group, config.heldout_share) else "train"
         funnel.documents[split] += 1
         funnel.characters[split] += len(document.text)

@@ -21,7 +21,7 @@ from pipeline.dataset.pairs import Documents, SpecialTokens, document_pairs
 from pipeline.dataset.tokens import load_shard, token_type, tokenise_shard
 from pipeline.errors import InputError
 from pipeline.mapping import Map
-from pipeline.progress import progress
+from pipeline.progress import progress, track
 from pipeline.store import Artifact, Draft, Part, PartDraft, Recipe, Store
 from pipeline.vocabulary.tokenizer import load_tokenizer
 from pipeline.vocabulary.wordpiece import CONTINUES, SPECIALS
@@ -77,8 +77,9 @@ def build_dataset(
             )
             for split in SPLITS
         }
+        _check_rows(rows, corpus)
         made = draft.commit(totals=_totals(rows, parts, tokens, special_tokens(vocabulary, store), config))
-    log.info("made %s: %s samples", made, rows)
+    log.info("made %s: %s samples to train on, %s held out", made, *(f"{rows[split]:,}" for split in SPLITS))
     return made
 
 
@@ -187,8 +188,8 @@ def _with_masks(table: Any, config: DatasetConfig, store: Store, vocabulary: Art
     specials = special_tokens(vocabulary, store)
     masking = Masking(config, mask_id=specials.mask, undrawable=specials.undrawable, size=specials.size)
     positions, inputs = [], []
-    columns = (table["input_ids"], table["word_starts"], table["segment_boundary"])
-    for index, (ids, starts, boundary) in enumerate(zip(*columns, strict=True)):
+    columns = zip(table["input_ids"], table["word_starts"], table["segment_boundary"], strict=True)
+    for index, (ids, starts, boundary) in enumerate(track(columns, "drawing masks", len(table))):
         masks = masking.draw(
             np.array(ids.as_py(), np.int64), np.array(starts.as_py(), np.int64), boundary.as_py(), epoch=0, index=index
         )
@@ -199,12 +200,21 @@ def _with_masks(table: Any, config: DatasetConfig, store: Store, vocabulary: Art
 
 
 def _check_split(split: str, tokens: list[Part], corpus: Artifact) -> None:
-    documents = sum(part.record["documents"] for part in tokens)
-    if documents < 2 or sum(part.record["sentences"] for part in tokens) < 2:
+    documents = sum(part.record["documents_with_text"] for part in tokens)
+    if documents < 2:
         raise InputError(
-            f"The {split} part of {corpus} has {documents} document(s): next-sentence pairs need text of another "
-            f"document, so at least 2. Add documents, or change corpus.heldout_share."
+            f"The {split} part of {corpus} has {documents} document(s) with text: next-sentence pairs need text of "
+            f"another document, so at least 2. Add documents, or change corpus.heldout_share."
         )
+
+
+def _check_rows(rows: dict[str, int], corpus: Artifact) -> None:
+    for split, count in rows.items():
+        if count == 0:
+            raise InputError(
+                f"The {split} part of {corpus} makes no sample: no document in it has text for a pair. Add documents "
+                f"of more than a word, or change corpus.heldout_share."
+            )
 
 
 def _totals(

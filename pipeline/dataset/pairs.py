@@ -1,16 +1,16 @@
 """Next-sentence pairs as google-research/bert makes them (create_pretraining_data.py), with its faults corrected.
 
 Kept: whole sentences are gathered up to a target length, which is sometimes short; A is a random part of them; B is
-what follows, or text from another document, whose unused place is then put back; the longer is truncated by coin from
-its front or back. Changed, each for a reason:
+what follows, or text from another document, whose unused place is then put back. Changed, each for a reason:
 
 - B is never from the document itself, also where there are few documents.
 - The share of random B is what the config says: a lone sentence is not always paired at random, but split in two.
-- A cut in mid-sentence gives away no label: a random B begins at a part of a sentence, or at its second half, as often
-  as a B that follows does.
+- A cut in mid-sentence gives away next to nothing of the label: a random B begins at a part of a sentence, or at its
+  second half, about as often as a B that follows does.
 - The target is drawn for each chunk, so that no long document is cut short as a whole.
 - Gathering stops before the target is passed, and a sentence longer than half a sample is parted at a word; so none of
-  the document's own text is truncated away. Nothing is lost by shorter samples: training pads none.
+  the document's own text is truncated away, only a random B that doesn't fit. Nothing is lost by shorter samples:
+  training pads none.
 
 Everything is a function of (seed, pass, document). Costs about 10 µs a sentence.
 """
@@ -124,9 +124,7 @@ def document_pairs(
                 at += len(chunk)
         if not second:
             continue  # a lone token has nothing that follows it
-        own_tokens = len(first) + (0 if is_random_next else len(second))
-        _truncate(first, second, longest, draws)
-        yield _example(first, second, is_random_next, own_tokens, tokens)
+        yield _example(first, second, is_random_next, tokens)
 
 
 def _gathered(sentences: Iterable[list[int]], target: int) -> Sentences:
@@ -141,10 +139,9 @@ def _gathered(sentences: Iterable[list[int]], target: int) -> Sentences:
 
 
 def _parted_by_draw(sentence: list[int], tokens: SpecialTokens, draws: Draws) -> tuple[list[int], list[int]]:
-    """A sentence cut at a word after its first token; the second part is empty where there is no such place."""
-    place = 1 + draws.below(max(1, len(sentence) - 1))
-    while place < len(sentence) and sentence[place] in tokens.continuing:
-        place += 1
+    """A sentence cut at one of its words but the first; the second part is empty where there is only that."""
+    words = [place for place in range(1, len(sentence)) if sentence[place] not in tokens.continuing]
+    place = words[draws.below(len(words))] if words else len(sentence)
     return sentence[:place], sentence[place:]
 
 
@@ -154,7 +151,7 @@ def _from_another(
     """Text that starts at a random part of a sentence of a random other document; `halved`, the rest of one alone.
 
     One that doesn't fit is drawn again, so that a cut end gives away no label; so is a part beyond the sentence's last,
-    so that each part is as likely as the next.
+    so that each part is as likely as the next. Where none of many fits, a place of the last is what does.
     """
     text: list[int] = []
     for _ in range(DONOR_DRAWS):
@@ -171,24 +168,16 @@ def _from_another(
         else:
             text = _joined(_gathered(chain(parts[part:], documents.sentences(other, sentence + 1)), room))
         if 0 < len(text) <= room:
-            break
-    return text
+            return text
+    start = draws.below(max(0, len(text) - room) + 1)
+    return text[start : start + room]
 
 
 def _joined(sentences: Sentences) -> list[int]:
     return [token for sentence in sentences for token in sentence]
 
 
-def _truncate(first: list[int], second: list[int], longest: int, draws: Draws) -> None:
-    """Take single tokens from the longer (of equals from B), at its front or back by a coin, until both fit."""
-    while len(first) + len(second) > longest:
-        longer = first if len(first) > len(second) else second
-        longer.pop(0 if draws.uniform() < 0.5 else -1)
-
-
-def _example(
-    first: list[int], second: list[int], is_random_next: bool, own_tokens: int, tokens: SpecialTokens
-) -> Example:
+def _example(first: list[int], second: list[int], is_random_next: bool, tokens: SpecialTokens) -> Example:
     input_ids = [tokens.cls, *first, tokens.sep, *second, tokens.sep]
     boundary = len(first) + 2
     specials = {0, boundary - 1, len(input_ids) - 1}
@@ -197,4 +186,4 @@ def _example(
         for place, token in enumerate(input_ids)
         if place not in specials and (token not in tokens.continuing or place - 1 in specials)
     ]
-    return Example(input_ids, boundary, starts, is_random_next, own_tokens)
+    return Example(input_ids, boundary, starts, is_random_next, len(first) + (0 if is_random_next else len(second)))

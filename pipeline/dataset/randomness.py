@@ -37,7 +37,7 @@ def stream_key(seed: int, purpose: Purpose, *indices: int) -> int:
     """The key of a stream."""
     key = mixed(seed + GOLDEN)
     for index in (int(purpose), *indices):
-        key = mixed(key ^ mixed(index + GOLDEN))
+        key = mixed((key ^ index) + GOLDEN)
     return key
 
 

@@ -16,9 +16,9 @@ ABBREVIATIONS = frozenset(
 _CLOSING = "”’」』）》〉】\"')\\]"
 _END = re.compile(
     rf"[。！？][。！？!?…]*[{_CLOSING}]*"  # Chinese: whatever follows
-    rf"|[.!?…]+[{_CLOSING}]*(?=\s|$)"  # English: a blank follows
+    rf"|(?<![.!?…])[.!?…]++[{_CLOSING}]*+(?=\s|$)"  # English: a blank follows; a run is tried once
 )
-_LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
+_LAST_WORD = re.compile(r"[^\s(\[\"'“‘—–]+$")
 _NOT_BLANK = re.compile(r"\S")
 _LOOKED_BACK = 40
 """Characters: more than any abbreviation has, and few, so that a line of any length costs no more a character."""
@@ -46,6 +46,6 @@ def _ends_sentence(line: str, match: re.Match[str]) -> bool:
     word = _LAST_WORD.search(line[max(0, match.start() - _LOOKED_BACK) : match.start()])
     if word is None:
         return True
-    last = word[0].lower()
-    is_initial = len(last) == 1 and word[0].isalpha() and word[0].isupper() and word[0] != "I"
-    return not (is_initial or last in ABBREVIATIONS)
+    last = word[0].rpartition("--")[2]
+    is_initial = last != "I" and all(len(each) == 1 and each.isupper() for each in last.split("."))
+    return not (is_initial or last.lower() in ABBREVIATIONS)

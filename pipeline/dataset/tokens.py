@@ -86,9 +86,15 @@ def _tokenise(draft: PartDraft, *, entry: FileEntry, vocabulary: Artifact, store
         draft.add(f"{name}.npy")
     return {
         "documents": len(document_lengths),
+        "documents_with_text": _with_text(arrays["sentence_starts"], arrays["document_starts"]),
         "sentences": len(sentence_lengths),
         "tokens": int(sum(sentence_lengths)),
     }
+
+
+def _with_text(sentence_starts: npt.NDArray[np.int64], document_starts: npt.NDArray[np.int64]) -> int:
+    """How many documents have a token."""
+    return int(np.count_nonzero(np.diff(sentence_starts[document_starts])))
 
 
 def load_shard(part: Part, store: Store) -> Shard:

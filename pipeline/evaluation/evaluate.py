@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.config import EvaluationConfig, bound
 from pipeline.corpus.document import read_documents
+from pipeline.errors import ConfigError
 from pipeline.evaluation.metrics import accuracy, bootstrap_interval, has_collapsed, macro_f1
 from pipeline.evaluation.tasks import TASKS, Examples
 from pipeline.progress import progress
@@ -35,14 +36,15 @@ def evaluate(
 ) -> Artifact:
     """Score a checkpoint on held-out samples of the dataset and on the tasks.
 
-    Raises ConfigError for an unknown task or keyword, InputError for a task with fewer than two classes; both before
-    any scoring.
+    Raises ConfigError for an unknown task or keyword and for a dataset of another vocabulary, InputError for a task
+    with fewer than two classes; all before any scoring.
     """
     tasks = [(name, bound(plug, TASKS, "task")) for name, plug in zip(task_names(config), config.tasks, strict=True)]
     recipe = Recipe("evaluation", config, SCHEMA, parents=(checkpoint, dataset, corpus))
     if not force and (found := store.find(recipe)):
         log.info("found %s", found)
         return found
+    _check_vocabulary(checkpoint, dataset, store)
     examples = {name: task(corpus, store) for name, task in tasks}
     _quiet_transformers()
     with store.draft(recipe, force=force) as draft, tempfile.TemporaryDirectory(prefix="bertmill-") as scratch:
@@ -61,6 +63,16 @@ def evaluate(
         made = draft.commit(totals={"tasks": len(tasks), "seeds": len(config.seeds)}, metrics=scores)
     log.info("made %s", made)
     return made
+
+
+def _check_vocabulary(checkpoint: Artifact, dataset: Artifact, store: Store) -> None:
+    vocabulary = store.parent(dataset, "vocabulary")
+    own, wanted = store.manifest(checkpoint).file("model/vocab.txt"), store.manifest(vocabulary).file("vocab.txt")
+    if own.sha256 != wanted.sha256:
+        raise ConfigError(
+            f"{checkpoint} was trained with another vocabulary than {vocabulary}, of which {dataset} is made: its "
+            f"samples would be other words to it. Give a dataset of the checkpoint's own vocabulary."
+        )
 
 
 def task_names(config: EvaluationConfig) -> list[str]:

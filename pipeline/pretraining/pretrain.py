@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.config import PretrainingConfig
-from pipeline.errors import ConfigError, TrainingError, nearest
-from pipeline.launching import LAUNCHERS
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job
@@ -63,17 +63,15 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
                 producer=run,
             )
         work.clear()
-    log.info("made %s: %s", made, {name: round(value, 4) for name, value in _last(curve).items()})
+    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in _last(curve).items())
+    log.info("made %s: at the end %s", made, last)
     return made
 
 
 def check_pretraining(config: PretrainingConfig, dataset: Artifact, store: Store) -> None:
     """ConfigError for whatever would fail later; costs one manifest."""
     systems_config(config.deepspeed)
-    if store.settings.launcher not in LAUNCHERS:
-        raise ConfigError(
-            f"BERTMILL_LAUNCHER is {store.settings.launcher!r}. {nearest(store.settings.launcher, LAUNCHERS)}"
-        )
+    launcher_named(store.settings.launcher)
     length = store.manifest(dataset).totals["max_seq_length"]
     if length > config.max_position_embeddings:
         raise ConfigError(
@@ -96,7 +94,7 @@ def _launch(job: Job, store: Store) -> dict[str, Any]:
     ranks = job.settings.ranks or local_ranks()
     log_file = job.settings.home / "logs" / f"{job.recipe.name}-{job.recipe.fingerprint[:12]}.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    launcher = LAUNCHERS[job.settings.launcher]
+    launcher = launcher_named(job.settings.launcher)
     started, where, speeds = time.monotonic(), dict[str, Any](), list[float]()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, log_file)
     store.check_before_commit()

@@ -79,7 +79,7 @@ class LocalBackend:
 
     def list(self, prefix: str) -> Iterator[Stored]:
         folder = self._path(prefix.rpartition("/")[0])
-        for path in sorted(_files_under(folder), key=Path.as_posix):
+        for path in sorted(self._files_under(folder), key=Path.as_posix):
             key = path.relative_to(self.root).as_posix()
             if key.startswith(prefix) and not path.name.startswith(TEMPORARY):
                 try:
@@ -98,6 +98,15 @@ class LocalBackend:
 
     def _path(self, key: str) -> Path:
         return self.root / key
+
+    def _files_under(self, folder: Path) -> Iterator[Path]:
+        def unreadable(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):  # there may be none, or it was removed meanwhile
+                raise self._failed("list", folder.relative_to(self.root).as_posix(), error) from None
+
+        for parent, _, names in os.walk(folder, onerror=unreadable):
+            for name in names:
+                yield Path(parent) / name
 
     def _write(
         self, key: str, fill: Callable[[Path], object], place: Callable[[Path, Path], object], mode: int = 0o644
@@ -145,9 +154,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _files_under(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            yield Path(parent) / name

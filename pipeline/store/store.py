@@ -190,9 +190,12 @@ class Store:
             raise ConfigError(f"{folder} is there and not empty. Give a new folder.")
         root = "model/" if artifact.kind == "pretraining" else ""
         for entry in self.manifest(artifact).matching(root):
-            target = folder / checked_path(entry.path[len(root) :])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.file(artifact, entry.path), target)
+            source, target = self.file(artifact, entry.path), folder / checked_path(entry.path[len(root) :])
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+            except OSError as error:
+                raise ConfigError(f"{target} can't be written: {error.strerror}. Give another folder.") from None
 
     # Making
 

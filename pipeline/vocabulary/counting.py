@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.config import VocabularyConfig
 from pipeline.corpus.document import read_documents
+from pipeline.progress import track
 from pipeline.store import FileEntry, Part, PartDraft, Store
 from pipeline.vocabulary.tokenizer import bert_normalizer, bert_pre_tokenizer
 
@@ -30,7 +31,8 @@ def count_shard(entry: FileEntry, *, config: VocabularyConfig, store: Store) -> 
 
 
 def _count_shard(draft: PartDraft, *, entry: FileEntry, config: VocabularyConfig, store: Store) -> dict[str, Any]:
-    texts = (document.text for document in read_documents(store.blob(entry)))
+    documents = track(read_documents(store.blob(entry)), f"counting the words of {entry.path}", entry.rows)
+    texts = (document.text for document in documents)
     counts = count_words(texts, lowercase=config.lowercase, strip_accents=config.strip_accents)
     write_counts(draft.folder / "counts.arrow", counts)
     draft.add("counts.arrow", rows=len(counts))

@@ -21,10 +21,12 @@ TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "spec
 
 
 def load_tokenizer(store: Store, vocabulary: Artifact) -> "Tokenizer":
-    """The vocabulary's tokenizer."""
+    """The vocabulary's tokenizer, to which a special token that is written out in a text is text."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(store.file(vocabulary, "tokenizer.json")))
+    tokenizer = Tokenizer.from_file(str(store.file(vocabulary, "tokenizer.json")))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def bert_normalizer(lowercase: bool, strip_accents: bool | None) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from pipeline.errors import ConfigError
+from pipeline.progress import progress
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
@@ -33,11 +34,13 @@ def train_wordpiece(counts: Mapping[str, int], *, size: int, min_frequency: int)
     known = set(alphabet)
     spelled = {word: pieces for word in counts if known.issuperset(pieces := characters(word))}
     merges = _Merges({word: spelled[word] for word in sorted(spelled)}, counts)
-    while len(vocabulary) < size and (pair := merges.best(min_frequency)) is not None:
-        piece = merges.merge(pair)
-        if piece not in known:
-            known.add(piece)
-            vocabulary.append(piece)
+    with progress("learning pieces", size - len(vocabulary)) as advance:
+        while len(vocabulary) < size and (pair := merges.best(min_frequency)) is not None:
+            piece = merges.merge(pair)
+            if piece not in known:
+                known.add(piece)
+                vocabulary.append(piece)
+                advance()
     return vocabulary
 
 

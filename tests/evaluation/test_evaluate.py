@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import EvaluationConfig, Plug
+from pipeline.config import DatasetConfig, EvaluationConfig, Plug, VocabularyConfig
 from pipeline.corpus.document import read_documents
 from pipeline.dataset.batches import Samples
+from pipeline.dataset.build import build_dataset
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.evaluate import evaluate, task_names
 from pipeline.evaluation.heldout import heldout_scores
 from pipeline.evaluation.summary import score_rows
 from pipeline.evaluation.tasks import Examples, metadata
 from pipeline.store import Artifact
+from pipeline.vocabulary.build import build_vocabulary
 from tests.evaluation.conftest import Scored
 
 KEYWORDS: dict[str, Any] = {"label": "date", "boundaries": [1860], "train_examples": 40, "test_examples": 30}
@@ -153,3 +155,13 @@ def test_tasks_of_one_name_are_told_apart() -> None:
     plugs = [{"name": "metadata", "label": label} for label in ("date", "lang", "date")]
     config = EvaluationConfig(name="t", tasks=tuple(Plug.model_validate(each) for each in plugs))
     assert task_names(config) == ["metadata-date", "metadata-lang", "metadata-date.2"]
+
+
+def test_a_dataset_of_another_vocabulary_is_refused(scored: Scored) -> None:
+    store, seen = scored.store, len(scored.store.versions("evaluation"))
+    other = build_vocabulary(VocabularyConfig(name="other", size=120), scored.corpus, store=store)
+    samples = build_dataset(DatasetConfig(name="other", max_seq_length=48), scored.corpus, other, store=store)
+    with pytest.raises(ConfigError) as caught:
+        evaluate(CONFIG, scored.checkpoint, samples, scored.corpus, store=store)
+    assert str(caught.value).startswith(f"{scored.checkpoint} was trained with another vocabulary than {other}")
+    assert len(store.versions("evaluation")) == seen

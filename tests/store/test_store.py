@@ -309,7 +309,8 @@ def test_a_store_that_is_neither_a_folder_nor_s3_is_refused(url: str) -> None:
 def test_a_store_below_a_file_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     store = open_store(Settings.from_environment({"BERTMILL_STORE": (tmp_path / "file/store").as_uri()}))
-    assert store.find(recipe()) is None
+    with pytest.raises(StoreError, match="The store can't list .*: Not a directory. Mend"):
+        store.find(recipe())
     with pytest.raises(StoreError, match="The store can't write .*: Not a directory. Mend that, or set BERTMILL_STORE"):
         store.check_writable()
     with pytest.raises(StoreError, match="The store can't write .*: Not a directory"):

@@ -1,0 +1,259 @@
+"""A step's samples are the same for any number of ranks, dealt evenly, each once an epoch, and packed without loss."""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import DatasetConfig
+from pipeline.dataset.batches import Batch, Samples, dealt, heldout_batches, packed, step_samples, training_batches
+from pipeline.dataset.build import build_dataset
+from tests.small import Small
+
+WORLDS = (1, 2, 3, 4, 8)
+SEED = 12_345
+
+
+@pytest.fixture(scope="module")
+def samples(small: Small) -> Samples:
+    return Samples(small.store, small.dataset)
+
+
+@pytest.fixture(scope="module")
+def rows(small: Small) -> list[dict[str, Any]]:
+    """The training samples as they are stored."""
+    entries = small.store.manifest(small.dataset).matching("train/")
+    tables = [pa.ipc.open_file(small.store.blob(entry)).read_all() for entry in entries]
+    return pa.concat_tables(tables).to_pylist()
+
+
+def batches_of_a_step(
+    samples: Samples, step: int, world: int, train_batch_size: int = 30, micro_batch_size: int = 4
+) -> list[list[Batch]]:
+    """The micro-batches of each rank."""
+    return [
+        training_batches(
+            samples,
+            step,
+            train_batch_size=train_batch_size,
+            micro_batch_size=micro_batch_size,
+            seed=SEED,
+            rank=rank,
+            world=world,
+        )
+        for rank in range(world)
+    ]
+
+
+@dataclass(frozen=True, order=True)
+class Seen:
+    """One sample of a batch: what the model sees of it, and what it has to say."""
+
+    index: int
+    input_ids: list[int]
+    token_type_ids: list[int]
+    position_ids: list[int]
+    masked_positions: list[int]
+    """Within the sample."""
+    labels: list[int]
+    is_random_next: bool
+
+    def unmasked(self) -> list[int]:
+        """The ids with the labels put back."""
+        ids = list(self.input_ids)
+        for position, label in zip(self.masked_positions, self.labels):
+            ids[position] = label
+        return ids
+
+
+def seen(batch: Batch) -> list[Seen]:
+    """The samples of a batch, in order."""
+    found = []
+    ends = np.cumsum(batch.lengths)
+    for number, (start, end) in enumerate(zip(ends - batch.lengths, ends)):
+        masked = (batch.masked_positions >= start) & (batch.masked_positions < end)
+        found.append(
+            Seen(
+                int(batch.indices[number]),
+                batch.input_ids[start:end].tolist(),
+                batch.token_type_ids[start:end].tolist(),
+                batch.position_ids[start:end].tolist(),
+                (batch.masked_positions[masked] - start).tolist(),
+                batch.masked_lm_labels[masked].tolist(),
+                bool(batch.next_sentence_label[number]),
+            )
+        )
+    return found
+
+
+# The same for any number of ranks
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4, 7, 64])
+@pytest.mark.parametrize("world", WORLDS)
+def test_all_ranks_together_see_the_same_samples_under_the_same_masks(
+    samples: Samples, world: int, micro_batch_size: int
+) -> None:
+    for step in (0, len(samples) // 30):  # the first, and the one that crosses into the second epoch
+        batches = [batch for rank in batches_of_a_step(samples, step, world, 30, micro_batch_size) for batch in rank]
+        expected = packed(samples, step_samples(len(samples), step, 30, SEED))
+        assert sorted(each for batch in batches for each in seen(batch)) == sorted(seen(expected))
+
+
+def test_a_step_may_cross_into_the_next_epoch(samples: Samples) -> None:
+    epochs = [epoch for epoch, _ in step_samples(len(samples), len(samples) // 30, 30, SEED)]
+    assert set(epochs) == {0, 1}
+    assert epochs == sorted(epochs)
+
+
+@pytest.mark.parametrize("train_batch_size", [1, 5, 30, 33])
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_rank_has_equally_many_micro_batches_none_over_its_size(
+    samples: Samples, world: int, train_batch_size: int
+) -> None:
+    ranks = batches_of_a_step(samples, 3, world, train_batch_size, 4)
+    assert {len(rank) for rank in ranks} == {-(-train_batch_size // (4 * world))}
+    sizes = [len(batch.lengths) for rank in ranks for batch in rank]
+    assert sum(sizes) == train_batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= 4
+
+
+def test_samples_are_dealt_back_and_forth_worked_by_hand() -> None:
+    assert dealt([8, 7, 6, 5, 4, 3, 2, 1], micro_batch_size=4, world=2) == [[8, 5, 4, 1], [7, 6, 3, 2]]
+    assert dealt([8, 7, 6, 5, 4], micro_batch_size=2, world=2) == [[8], [7], [6], [5, 4]]
+    assert dealt([8], micro_batch_size=2, world=3) == [[8], [], []]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_micro_batches_of_a_step_differ_by_less_than_two_samples_do(samples: Samples, world: int) -> None:
+    for step in range(7):
+        batches = list(chain.from_iterable(batches_of_a_step(samples, step, world, train_batch_size=32)))
+        lengths = np.concatenate([batch.lengths for batch in batches])
+        tokens = [len(batch.input_ids) for batch in batches]
+        assert max(tokens) - min(tokens) <= max(lengths) - min(lengths)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(5, 512), min_size=1, max_size=70), st.integers(1, 9), st.sampled_from(WORLDS))
+def test_micro_batches_hold_about_as_many_tokens(lengths: list[int], micro_batch_size: int, world: int) -> None:
+    cards = sorted(lengths, reverse=True)
+    hands = dealt(cards, micro_batch_size, world)
+    assert sorted(chain.from_iterable(hands), reverse=True) == cards
+    assert len(hands) == world * -(-len(cards) // (micro_batch_size * world))
+    assert max(map(len, hands)) <= micro_batch_size
+    tokens = list(map(sum, hands))
+    whole_laps = len(cards) % len(hands) == 0
+    assert max(tokens) - min(tokens) <= (cards[0] - cards[-1] if whole_laps else cards[0]), "one sample's length"
+
+
+# Each sample once an epoch
+
+
+@pytest.mark.parametrize("train_batch_size", [1, 7, 30])
+def test_each_epoch_sees_every_sample_exactly_once(samples: Samples, train_batch_size: int) -> None:
+    size, epochs = len(samples), 3
+    steps = -(-size * epochs // train_batch_size)
+    given = [each for step in range(steps) for each in step_samples(size, step, train_batch_size, SEED)]
+    for epoch in range(epochs):
+        assert sorted(given[epoch * size : (epoch + 1) * size]) == [(epoch, index) for index in range(size)]
+
+
+def test_each_epoch_and_each_seed_has_an_order_of_its_own() -> None:
+    orders = [
+        [index for _, index in step_samples(500, epoch, 500, seed)] for epoch in range(3) for seed in (SEED, SEED + 1)
+    ]
+    assert all(orders.count(order) == 1 for order in orders)
+    assert list(range(500)) not in orders
+
+
+def test_another_epoch_masks_the_same_sample_otherwise(samples: Samples) -> None:
+    first, second = seen(packed(samples, [(0, 5), (1, 5)]))
+    assert first.masked_positions != second.masked_positions
+    assert first.unmasked() == second.unmasked()
+
+
+# Packed
+
+
+def test_unmasking_a_batch_gives_the_stored_rows(samples: Samples, rows: list[dict[str, Any]]) -> None:
+    batch = packed(samples, [(2, index) for index in range(len(samples))])
+    masked = 0
+    for row, each in zip(rows, seen(batch), strict=True):
+        length, boundary = len(row["input_ids"]), row["segment_boundary"]
+        assert each.unmasked() == row["input_ids"]
+        assert each.token_type_ids == [0] * boundary + [1] * (length - boundary)
+        assert each.position_ids == list(range(length))
+        assert each.labels == [row["input_ids"][position] for position in each.masked_positions]
+        assert each.is_random_next is row["is_random_next"]
+        masked += each.input_ids != row["input_ids"]
+    assert masked > 0.9 * len(rows)
+    assert batch.indices.tolist() == list(range(len(rows)))
+    assert batch.lengths.tolist() == samples.lengths.tolist() == [len(row["input_ids"]) for row in rows]
+    assert batch.lengths.sum() == len(batch.input_ids) == len(batch.token_type_ids) == len(batch.position_ids)
+
+
+def test_what_is_not_masked_is_as_it_was(samples: Samples, rows: list[dict[str, Any]]) -> None:
+    batch = packed(samples, [(0, 3), (0, 3), (7, 4)])
+    expected = np.array([*rows[3]["input_ids"], *rows[3]["input_ids"], *rows[4]["input_ids"]])
+    kept = np.ones(len(expected), bool)
+    kept[batch.masked_positions] = False
+    assert batch.input_ids[kept].tolist() == expected[kept].tolist()
+    assert batch.masked_lm_labels.tolist() == expected[batch.masked_positions].tolist()
+
+
+def test_an_empty_micro_batch_is_a_batch_of_nothing(samples: Samples) -> None:
+    ranks = batches_of_a_step(samples, 0, world=8, train_batch_size=3)
+    assert [len(rank) for rank in ranks] == [1] * 8
+    for name, kind in Batch.__annotations__.items():
+        values = [getattr(rank[0], name) for rank in ranks]
+        assert [len(each) for each in values[3:]] == [0] * 5, name
+        assert len({each.dtype for each in values}) == 1, (name, kind)
+
+
+def test_rows_are_found_in_any_number_of_files(small: Small, samples: Samples) -> None:
+    config = samples.config.model_copy(update={"rows_per_shard": 32, "name": "many"})
+    many = Samples(small.store, build_dataset(config, small.corpus, small.vocabulary, store=small.store))
+    assert len(many) == len(samples)
+    chosen = [(1, index) for index in range(len(samples))]
+    assert seen(packed(many, chosen)) == seen(packed(samples, chosen))
+
+
+# Held-out samples, stored masks
+
+
+def test_heldout_batches_are_the_first_samples_in_order_under_the_masks_of_epoch_0(small: Small) -> None:
+    samples = Samples(small.store, small.dataset, "heldout")
+    for limit, expected in ((50, 50), (10**9, len(samples))):
+        batches = list(heldout_batches(samples, limit=limit, micro_batch_size=16))
+        assert [index for batch in batches for index in batch.indices.tolist()] == list(range(expected))
+        assert {len(batch.lengths) for batch in batches[:-1]} == {16}
+        for batch in batches:
+            assert seen(batch) == seen(packed(samples, [(0, index) for index in batch.indices.tolist()]))
+
+
+@pytest.mark.parametrize("masker", ["token", "whole_word"])
+def test_stored_masks_are_those_drawn_in_epoch_0_and_stay_in_every_epoch(small: Small, masker: str) -> None:
+    drawn, stored = (
+        Samples(
+            small.store,
+            build_dataset(
+                DatasetConfig.model_validate(
+                    {"name": masks, "max_seq_length": 48, "masker": {"name": masker}, "masks": masks}
+                ),
+                small.corpus,
+                small.vocabulary,
+                store=small.store,
+            ),
+        )
+        for masks in ("each_epoch", "stored")
+    )
+    everything = range(len(drawn))
+    expected = seen(packed(drawn, [(0, index) for index in everything]))
+    for epoch in (0, 1):
+        assert seen(packed(stored, [(epoch, index) for index in everything])) == expected

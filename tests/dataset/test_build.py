@@ -1,0 +1,260 @@
+"""The stage: the same bytes under any map, nothing made twice, a failed shard redone alone, totals that add up."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.corpus.ingest import is_heldout
+from pipeline.dataset.build import PairsOf, build_dataset, special_tokens
+from pipeline.errors import ConfigError, CorruptArtifact, InputError
+from pipeline.store import Store
+from pipeline.vocabulary.wordpiece import SPECIALS
+from tests.artifacts import keys
+from tests.dataset.byhand import HELDOUT_SHARE, SPLITS, Parents, Watched, config, parents, vocabulary_of
+from tests.maps import MAPS, forbidden, map_named
+from tests.small import small_rows
+
+SEP = SPECIALS.index("[SEP]")
+
+
+@pytest.fixture
+def given(store: Store, tmp_path: Path) -> Parents:
+    """Four shards to train on and two held out, in a store that tells what is made from now on."""
+    given = parents(Watched(store.settings), tmp_path, small_rows())
+    given.store.made_since()
+    return given
+
+
+def units(given: Parents, passes: int = 1) -> list[tuple[Any, ...]]:
+    """All parts of a build."""
+    tokens = [("tokens",)] * sum(map(given.shards, SPLITS))
+    pairs = [
+        ("pairs", split, shard, pass_)
+        for split in SPLITS
+        for shard in range(given.shards(split))
+        for pass_ in range(passes if split == "train" else 1)
+    ]
+    return sorted(tokens + pairs)
+
+
+# The bytes
+
+
+def test_any_map_makes_the_same_bytes(store: Store, tmp_path: Path) -> None:
+    digests = []
+    for name in MAPS:
+        there = Store(store.settings.model_copy(update={"store": (tmp_path / "stores" / name).as_uri()}))
+        given = parents(there, tmp_path, small_rows(90))
+        with map_named(name) as each:
+            digests.append(given.build(map=each, dupe_factor=2, masks="stored").digest)
+    assert len(set(digests)) == 1
+
+
+@pytest.mark.parametrize("masks", ["each_epoch", "stored"])
+def test_datasets_loads_the_files_with_the_rows_as_they_stand(given: Parents, tmp_path: Path, masks: str) -> None:
+    import datasets
+
+    made = given.build(masks=masks, rows_per_shard=100)
+    for split in SPLITS:
+        files = [str(given.store.file(made, e.path)) for e in given.store.manifest(made).matching(f"{split}/")]
+        loaded = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(tmp_path / split))
+        table = given.table(made, split)
+        assert loaded.to_list() == table.to_pylist()
+        assert loaded.column_names == table.column_names
+    expected = {
+        "input_ids": pa.list_(pa.uint16()),
+        "segment_boundary": pa.uint16(),
+        "word_starts": pa.list_(pa.uint16()),
+        "is_random_next": pa.bool_(),
+    }
+    stored = {"masked_lm_positions": pa.list_(pa.uint16()), "masked_lm_inputs": pa.list_(pa.uint16())}
+    assert {field.name: field.type for field in table.schema} == expected | (stored if masks == "stored" else {})
+
+
+def test_files_hold_as_many_rows_as_the_config_says_in_one_batch(given: Parents) -> None:
+    made = given.build(rows_per_shard=60)
+    for split in SPLITS:
+        entries = given.store.manifest(made).matching(f"{split}/")
+        assert [entry.path for entry in entries] == [f"{split}/{number:05d}.arrow" for number in range(len(entries))]
+        readers = [pa.ipc.open_file(given.store.blob(entry)) for entry in entries]
+        assert [reader.num_record_batches for reader in readers] == [1] * len(readers)
+        sizes = [reader.read_all().num_rows for reader in readers]
+        assert sizes == [entry.rows for entry in entries]
+        assert set(sizes[:-1]) == {60}
+        assert 0 < sizes[-1] <= 60
+    assert given.table(made, "train").equals(given.table(given.build(), "train"))
+
+
+def test_totals_are_those_of_a_recount(given: Parents) -> None:
+    made = given.build(dupe_factor=2)
+    totals = given.store.manifest(made).totals
+    for split, passes in (("train", 2), ("heldout", 1)):
+        rows = given.table(made, split).to_pylist()
+        lengths = [len(row["input_ids"]) for row in rows]
+        assert totals["rows"][split] == len(rows)
+        assert totals["tokens"][split] == sum(lengths)
+        assert totals["fill"][split] == pytest.approx(sum(lengths) / (48 * len(rows)), abs=1e-4)
+        random = sum(row["is_random_next"] for row in rows)
+        assert totals["random_next_share"][split] == pytest.approx(random / len(rows), abs=1e-4)
+        tokens = sum(len(shard.tokens) for shard in given.tokens(split))
+        assert totals["source_tokens"][split] == tokens
+        own = sum(
+            row["segment_boundary"] - 2 if row["is_random_next"] else length - 3 for row, length in zip(rows, lengths)
+        )
+        assert totals["source_tokens_used"][split] == pytest.approx(own / (passes * tokens), abs=1e-4)
+    assert totals["max_seq_length"] == 48
+    assert totals["vocabulary_size"] == given.store.manifest(given.vocabulary).totals["size"]
+    assert (totals["mask_id"], totals["undrawable_ids"]) == (4, [0, 1, 2, 3, 4])
+
+
+def test_each_pass_over_the_train_part_has_other_pairs_and_the_heldout_part_has_one(given: Parents) -> None:
+    once, thrice = given.build(), given.build(dupe_factor=3)
+    assert given.table(thrice, "heldout").equals(given.table(once, "heldout"))
+    first, all_passes = (given.table(made, "train").to_pylist() for made in (once, thrice))
+    assert all_passes[: len(first)] == first
+    second = all_passes[len(first) :]
+    assert len(second) == pytest.approx(2 * len(first), rel=0.1)
+    assert sum(row in first for row in second) < 0.1 * len(second)
+
+
+def test_samples_are_the_texts_of_all_shards_in_order_with_other_text_where_b_is_random(given: Parents) -> None:
+    made = given.build()
+    for split in SPLITS:
+        shards = [spelled(shard.tokens) for shard in given.tokens(split)]
+        text, place = " | ".join(shards), 0
+        for row in given.table(made, split).to_pylist():
+            first, second = spelled(row["input_ids"][1:-1]).strip().split(f" {SEP} ")
+            own = first if row["is_random_next"] else f"{first} {second}"
+            assert f" {own} " in text[place:], "after what the sample before has used"
+            place = text.index(f" {own} ", place) + len(own)
+            assert f" {second} " in text
+        assert place > len(text) - 9, "up to the last document's end"
+
+
+def spelled(ids: Iterable[int]) -> str:
+    return f" {' '.join(map(str, ids))} "
+
+
+def test_no_word_of_a_heldout_document_is_in_a_train_sample(store: Store, tmp_path: Path) -> None:
+    rows = [
+        row | {"text": f"{'snow ice' if is_heldout(row['group'], HELDOUT_SHARE) else 'mill river'} {row['id']} it."}
+        for row in small_rows()
+    ]
+    rows = [row | {"text": "\n".join([row["text"]] * 4)} for row in rows]
+    given = parents(store, tmp_path, rows, 20)
+    vocabulary = vocabulary_of(store, [*SPECIALS, "mill", "river", "snow", "ice", "it", "."])
+    made = build_dataset(config(), given.corpus, vocabulary, store=store)
+    sides = [{token for row in given.table(made, split)["input_ids"].to_pylist() for token in row} for split in SPLITS]
+    assert sides == [{1, 2, 3, 5, 6, 9, 10}, {1, 2, 3, 7, 8, 9, 10}]
+
+
+def test_what_never_stands_in_for_a_word_is_read_from_the_vocabulary(store: Store) -> None:
+    tokens = ["[unused0]", *SPECIALS, "mill", "[unused1]", "##s", "##ing", "#", "[", "unused"]
+    specials = special_tokens(vocabulary_of(store, tokens), store)
+    assert (specials.cls, specials.sep, specials.mask) == (3, 4, 5)
+    assert specials.undrawable == (0, 1, 2, 3, 4, 5, 7)
+    assert specials.continuing == {8, 9}
+    assert specials.size == len(tokens)
+
+
+# Nothing twice
+
+
+def test_a_finished_dataset_is_found_and_a_forced_one_is_the_same(given: Parents) -> None:
+    made = given.build()
+    assert given.build(map=forbidden) == made
+    forced = given.build(force=True)
+    assert (forced.version, forced.digest) == (f"{made.version}-2", made.digest)
+
+
+@pytest.mark.parametrize("change", [{"max_seq_length": 32}, {"seed": 1}, {"dupe_factor": 2}])
+def test_another_length_seed_or_pass_makes_no_new_tokens(given: Parents, change: dict[str, int]) -> None:
+    made = given.build()
+    assert given.store.made_since() == units(given)
+    other = given.build(**change)
+    expected = units(given, change.get("dupe_factor", 1))
+    assert given.store.made_since() == [part for part in expected if part[0] == "pairs"]
+    assert not given.table(other, "train").equals(given.table(made, "train"))
+
+
+def test_a_failed_unit_of_pairs_is_redone_alone(given: Parents, store: Store, tmp_path: Path) -> None:
+    failing = PairsOf("train", 1, 0)
+
+    def stumbling(fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:
+        items = list(items)
+        done = [fn(item) for item in items if item != failing]
+        if failing in items:
+            raise OSError("the disk is full")
+        return done
+
+    with pytest.raises(OSError, match="the disk is full"):
+        given.build(map=stumbling)
+    assert not given.store.versions("dataset")
+    left = ("pairs", "train", 1, 0)
+    assert given.store.made_since() == [part for part in units(given) if part != left]
+    made = given.build()
+    assert given.store.made_since() == [left]
+    undisturbed = Store(store.settings.model_copy(update={"store": (tmp_path / "undisturbed").as_uri()}))
+    assert made.digest == parents(undisturbed, tmp_path, small_rows()).build().digest
+
+
+def test_of_shards_that_can_be_read_none_is_tokenised_again(given: Parents) -> None:
+    missing = given.store.manifest(given.corpus).matching("train/")[2]
+    blob = given.store.blob(missing)
+    hidden = blob.rename(blob.with_suffix(".hidden"))
+    with map_named("processes") as each, pytest.raises(CorruptArtifact, match=r"train/00002\.arrow is missing"):
+        given.build(map=each)
+    assert len(keys(given.store, "parts/tokens/")) == len([part for part in units(given) if part[0] == "tokens"]) - 1
+    hidden.rename(blob)
+    given.build()
+    assert given.store.made_since() == [part for part in units(given) if part[0] == "pairs"] + [("tokens",)]
+
+
+# Refused
+
+
+def refused(given: Parents) -> str:
+    """The sentence of a refusal that publishes nothing."""
+    with pytest.raises(InputError) as error:
+        given.build()
+    assert not given.store.versions("dataset")
+    return str(error.value)
+
+
+def sided(split: str) -> list[dict[str, str]]:
+    """Documents of that side, each a group."""
+    rows = [row | {"group": row["id"]} for row in small_rows(60)]
+    return [row for row in rows if is_heldout(row["group"], HELDOUT_SHARE) is (split == "heldout")]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_split_of_one_document_is_refused(store: Store, tmp_path: Path, split: str) -> None:
+    (other,) = {*SPLITS} - {split}
+    given = parents(store, tmp_path, [*sided(split)[:1], *sided(other)])
+    assert refused(given) == (
+        f"The {split} part of {given.corpus} has 1 document(s) with text: next-sentence pairs need text of "
+        f"another document, so at least 2. Add documents, or change corpus.heldout_share."
+    )
+
+
+@pytest.mark.parametrize("with_text", [0, 1])
+def test_documents_without_a_token_do_not_count_as_another(store: Store, tmp_path: Path, with_text: int) -> None:
+    blank = [row | {"text": "\u200b" * number} for number, row in enumerate(sided("heldout"), start=1)]
+    given = parents(store, tmp_path, [*sided("train"), *sided("heldout")[:with_text], *blank[with_text:]])
+    assert f"The heldout part of {given.corpus} has {with_text} document" in refused(given)
+
+
+def test_a_split_of_lone_tokens_is_refused_for_it_makes_no_sample(store: Store, tmp_path: Path) -> None:
+    lone = [row | {"text": letter} for letter, row in zip("abcdefghijk", sided("heldout"))]
+    assert "heldout" in refused(parents(store, tmp_path, [*sided("train"), *lone]))
+
+
+def test_an_unknown_masker_is_refused_before_any_work_with_the_nearest_name(given: Parents) -> None:
+    with pytest.raises(ConfigError) as error:
+        given.build(map=forbidden, masker={"name": "whole_wrod"})
+    assert "There is no masker 'whole_wrod'. Did you mean 'whole_word'?" in str(error.value)
+    with pytest.raises(ConfigError, match="The masker 'token' has no keyword 'share'. It takes none"):
+        given.build(map=forbidden, masker={"name": "token", "share": 0.2})
