@@ -124,7 +124,7 @@ def test_samples_are_the_texts_of_all_shards_in_order_with_other_text_where_b_is
     made = given.build()
     for split in SPLITS:
         shards = [spelled(shard.tokens) for shard in given.tokens(split)]
-        text, place = " | ".join(shards), 0
+        text, place = f" {' | '.join(shards)} ", 0
         for row in given.table(made, split).to_pylist():
             first, second = spelled(row["input_ids"][1:-1]).strip().split(f" {SEP} ")
             own = first if row["is_random_next"] else f"{first} {second}"
@@ -135,7 +135,7 @@ def test_samples_are_the_texts_of_all_shards_in_order_with_other_text_where_b_is
 
 
 def spelled(ids: Iterable[int]) -> str:
-    return f" {' '.join(map(str, ids))} "
+    return " ".join(map(str, ids))
 
 
 def test_no_word_of_a_heldout_document_is_in_a_train_sample(store: Store, tmp_path: Path) -> None:
