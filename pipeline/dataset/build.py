@@ -29,6 +29,8 @@ from pipeline.vocabulary.wordpiece import CONTINUES, SPECIALS
 SCHEMA = 1
 SPLITS = ("train", "heldout")
 ROWS_AT_ONCE = 4_096
+DECIDES_PAIRS = ("max_seq_length", "short_seq_prob", "random_next_share", "seed")
+"""What of the config a shard's pairs depend on; masks, passes and the size of files are none of it."""
 log = logging.getLogger("bertmill")
 
 
@@ -100,7 +102,7 @@ def make_pairs(
         "tokens": [[entry.sha256 for entry in part.files] for part in tokens[unit.split]],
         "unit": [unit.split, unit.shard, unit.pass_],
         "vocabulary": vocabulary.digest,
-        "config": config.identity(),
+        "config": config.model_dump(include=set(DECIDES_PAIRS)),
     }
     make = partial(_make_pairs, unit=unit, tokens=tokens[unit.split], vocabulary=vocabulary, config=config, store=store)
     return store.part("pairs", identity, make)

@@ -151,7 +151,7 @@ def _from_another(
     """Text that starts at a random part of a sentence of a random other document; `halved`, the rest of one alone.
 
     One that doesn't fit is drawn again, so that a cut end gives away no label; so is a part beyond the sentence's last,
-    so that each part is as likely as the next. Where none of many fits, a place of the last is what does.
+    so that each part is as likely as the next. Where none of many fits, it is cut out of the last, from a word on.
     """
     text: list[int] = []
     for _ in range(DONOR_DRAWS):
@@ -169,7 +169,8 @@ def _from_another(
             text = _joined(_gathered(chain(parts[part:], documents.sentences(other, sentence + 1)), room))
         if 0 < len(text) <= room:
             return text
-    start = draws.below(max(0, len(text) - room) + 1)
+    words = [place for place in range(len(text) - room + 1) if text[place] not in tokens.continuing] or [0]
+    start = words[draws.below(len(words))]
     return text[start : start + room]
 
 

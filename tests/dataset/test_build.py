@@ -170,14 +170,27 @@ def test_a_finished_dataset_is_found_and_a_forced_one_is_the_same(given: Parents
     assert (forced.version, forced.digest) == (f"{made.version}-2", made.digest)
 
 
-@pytest.mark.parametrize("change", [{"max_seq_length": 32}, {"seed": 1}, {"dupe_factor": 2}])
-def test_another_length_seed_or_pass_makes_no_new_tokens(given: Parents, change: dict[str, int]) -> None:
+@pytest.mark.parametrize("change", [{"max_seq_length": 32}, {"seed": 1}])
+def test_another_length_or_seed_makes_no_new_tokens(given: Parents, change: dict[str, int]) -> None:
     made = given.build()
     assert given.store.made_since() == units(given)
     other = given.build(**change)
-    expected = units(given, change.get("dupe_factor", 1))
-    assert given.store.made_since() == [part for part in expected if part[0] == "pairs"]
+    assert given.store.made_since() == [part for part in units(given) if part[0] == "pairs"]
     assert not given.table(other, "train").equals(given.table(made, "train"))
+
+
+def test_one_more_pass_makes_that_pass_alone(given: Parents) -> None:
+    given.build()
+    given.store.made_since()
+    given.build(dupe_factor=2)
+    assert given.store.made_since() == [("pairs", "train", shard, 1) for shard in range(given.shards("train"))]
+
+
+def test_other_masks_or_files_make_neither_tokens_nor_pairs(given: Parents) -> None:
+    given.build()
+    given.store.made_since()
+    given.build(masker={"name": "whole_word"}, masked_lm_prob=0.2, masks="stored", rows_per_shard=50)
+    assert given.store.made_since() == []
 
 
 def test_a_failed_unit_of_pairs_is_redone_alone(given: Parents, store: Store, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def parted(marked: str) -> None:
         "See Fig. 2 and vol. IV.| It shows Jones et al. (1862).",
         "Books (cf. Gibbon) and bread, i.e. Food.| All else, e.g. Ale, was gone.",
         "“Mr. Clay rose.”| He spoke.",
+        "He said no.| See No. 5 and art. 7 of it.| It was art.| Yes.",
     ],
 )
 def test_an_abbreviation_ends_no_sentence(marked: str) -> None:
@@ -66,8 +67,10 @@ def test_a_point_inside_a_number_or_a_name_ends_no_sentence(marked: str) -> None
     parted(marked)
 
 
-def test_a_full_stop_before_a_lowercase_letter_ends_no_sentence() -> None:
+def test_nothing_before_a_lowercase_letter_ends_a_sentence_but_a_chinese_mark() -> None:
     parted("He spoke... and left the Lieut. behind.| Then...| Silence.")
+    parted("“Stop!” he said.| “Why?” asked she… and stopped.| He went.")
+    parted("他走了。| then he came.")
 
 
 @pytest.mark.parametrize(
