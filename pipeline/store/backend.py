@@ -31,6 +31,9 @@ class Backend(Protocol):
     def size(self, key: str) -> int | None:
         """An object's size in bytes."""
 
+    def age(self, key: str) -> float | None:
+        """Seconds since an object was last written, by the store's own clock."""
+
     def upload(self, key: str, source: Path) -> None:
         """Store a file of any size."""
 

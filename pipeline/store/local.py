@@ -59,6 +59,17 @@ class LocalBackend:
         except OSError as error:
             raise self._failed("look at", key, error) from None
 
+    def age(self, key: str) -> float | None:
+        path = self._path(key)
+        try:
+            written = path.stat().st_mtime
+            with tempfile.NamedTemporaryFile(prefix=TEMPORARY, dir=path.parent) as probe:
+                return max(0.0, os.fstat(probe.fileno()).st_mtime - written)  # a shared filesystem's clock, not ours
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._failed("look at", key, error) from None
+
     def upload(self, key: str, source: Path) -> None:
         self._write(key, lambda path: shutil.copyfile(source, path), Path.replace, mode=0o444)
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,16 @@ class S3Backend:
             if _codes(error) & MISSING:
                 return None
             raise self._failed("HeadObject", key, error) from None
+
+    def age(self, key: str) -> float | None:
+        try:
+            answer = self._client.head_object(Bucket=self.bucket, Key=self._key(key))
+        except Exception as error:
+            if _codes(error) & MISSING:
+                return None
+            raise self._failed("HeadObject", key, error) from None
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return max(0.0, (now - answer["LastModified"]).total_seconds())
 
     def upload(self, key: str, source: Path) -> None:
         from boto3.s3.transfer import TransferConfig

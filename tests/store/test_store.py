@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -317,6 +318,18 @@ def test_a_store_below_a_file_is_told_in_a_sentence(tmp_path: Path) -> None:
         commit(store, recipe())
     with pytest.raises(StoreError, match="The store can't write .*: Not a directory"):
         commit(store, recipe(), {})
+
+
+def test_an_objects_age_is_told_by_the_stores_clock(any_store: Store) -> None:
+    assert any_store.backend.age("work/a") is None
+    any_store.backend.put("work/a", b"1")
+    time.sleep(2.1)
+    any_store.backend.put("work/b", b"2")
+    old, young = any_store.backend.age("work/a"), any_store.backend.age("work/b")
+    assert old is not None
+    assert young is not None
+    assert young < 2 <= old < 60
+    assert keys(any_store, "work/") == ["work/a", "work/b"]
 
 
 def test_a_writable_store_is_left_as_it_was(any_store: Store) -> None:
