@@ -283,6 +283,12 @@ class Settings(BaseModel):
     create-only writes; recorded in every manifest."""
     cache: Path | None = None
     """BERTMILL_CACHE: verified copies of remote blobs. Default: `cache` under the home."""
+    cache_gb: Annotated[float, Field(gt=0)] = 50
+    """BERTMILL_CACHE_GB: how many bytes the cache may hold, in units of 1e9; copies in use may be over it."""
+    store_deadline_s: Annotated[float, Field(gt=0)] = 300
+    """BERTMILL_STORE_DEADLINE_S: for how long one request to object storage is tried again, in all."""
+    store_kms_key: str | None = None
+    """BERTMILL_STORE_KMS_KEY: the KMS key by which object storage encrypts what is written (SSE-KMS)."""
     launcher: str = "local"
     """BERTMILL_LAUNCHER: a key of `pipeline.launching.LAUNCHERS`."""
     ranks: Annotated[int, Field(ge=1)] | None = None

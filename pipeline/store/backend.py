@@ -34,10 +34,13 @@ class Backend(Protocol):
     def age(self, key: str) -> float | None:
         """Seconds since an object was last written, by the store's own clock."""
 
-    def upload(self, key: str, source: Path) -> None:
-        """Store a file of any size."""
+    def has(self, key: str, size: int) -> bool:
+        """Whether the object is there with that size; False also where it costs no more to upload it."""
 
-    def download(self, key: str, sha256: str, what: str) -> Path:
+    def upload(self, key: str, source: Path) -> None:
+        """Store a file of any size under its blob's key, whose last part is its sha256."""
+
+    def download(self, key: str, sha256: str, size: int, what: str) -> Path:
         """A local, read-only file with the object's bytes, checked against `sha256`; `what` names it in errors."""
 
     def list(self, prefix: str) -> Iterator[Stored]:

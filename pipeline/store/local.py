@@ -70,13 +70,18 @@ class LocalBackend:
         except OSError as error:
             raise self._failed("look at", key, error) from None
 
+    def has(self, key: str, size: int) -> bool:
+        return self.size(key) == size
+
     def upload(self, key: str, source: Path) -> None:
         self._write(key, lambda path: shutil.copyfile(source, path), Path.replace, mode=0o444)
 
-    def download(self, key: str, sha256: str, what: str) -> Path:
+    def download(self, key: str, sha256: str, size: int, what: str) -> Path:
         path = self._path(key)
         try:
             seen = path.stat()
+            if seen.st_size != size:
+                raise CorruptArtifact(f"{what} is corrupt: {path} has {seen.st_size:,} bytes, not {size:,}.")
             identity = (key, seen.st_ino, seen.st_size, seen.st_mtime_ns)
             found = self._verified.get(identity) or sha256_of(path)
         except FileNotFoundError:

@@ -64,10 +64,17 @@ def open_backend(settings: Settings) -> Backend:
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return LocalBackend(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
+        from pipeline.store.cache import Cache
         from pipeline.store.s3 import S3Backend
 
         assert settings.cache is not None, "from_environment fills it in"
-        return S3Backend(parts.netloc, parts.path.strip("/"), settings.cache)
+        return S3Backend(
+            parts.netloc,
+            parts.path.strip("/"),
+            Cache(settings.cache, round(settings.cache_gb * 1e9)),
+            deadline_s=settings.store_deadline_s,
+            kms_key=settings.store_kms_key,
+        )
     raise ConfigError(f"BERTMILL_STORE is {settings.store!r}; it reads file:///folder or s3://bucket/prefix.")
 
 
@@ -176,13 +183,13 @@ class Store:
         """A local, read-only file with the bytes of one of the artifact's files, checked against the manifest."""
         entry = self.manifest(artifact).file(path)
         try:
-            return self.backend.download(blob_key(entry.sha256), entry.sha256, f"{path} of {artifact}")
+            return self.backend.download(blob_key(entry.sha256), entry.sha256, entry.size, f"{path} of {artifact}")
         except CorruptArtifact as error:
             raise CorruptArtifact(f"{error} {_rebuild(artifact.kind)}") from None
 
     def blob(self, entry: FileEntry) -> Path:
         """The same for a file of a part or a snapshot."""
-        return self.backend.download(blob_key(entry.sha256), entry.sha256, entry.path)
+        return self.backend.download(blob_key(entry.sha256), entry.sha256, entry.size, entry.path)
 
     def export(self, artifact: Artifact, folder: Path) -> None:
         """Copy the artifact's files into a new or empty folder; of a pretraining, its model."""
@@ -214,7 +221,7 @@ class Store:
     def add_blob(self, source: Path, path: str, rows: int | None, *, overwrite: bool = False) -> FileEntry:
         """Store a file's bytes, unless they are there and not to be written over; returns its entry under `path`."""
         entry = entry_of(source, path, rows)
-        if overwrite or not self.has_blob(entry):
+        if overwrite or not self.backend.has(blob_key(entry.sha256), entry.size):
             self.backend.upload(blob_key(entry.sha256), source)
         return entry
 
