@@ -1,9 +1,9 @@
 """Verified copies of remote blobs on this machine, named by their sha256, shared by its processes, bounded in bytes.
 
-A copy is filled under an exclusive lock on its partial file: the second process that wants it waits, and a download
-that was killed is gone on with. A copy in use is held by a shared lock, which goes with the process; what is over the
-bound goes least recently used first, and never while it is held. Each process checks a copy's bytes once. Costs one
-hash of the file for each process that reads it.
+A copy is filled under a lock: a second process that wants it waits, and a download that was killed is gone on with. A
+copy in use is held by a shared lock, which goes with the process; what is over the bound goes least recently used
+first, and never while it is held. Each process checks a copy's bytes once. Costs one hash of the file for each process
+that reads it.
 """
 
 import fcntl
@@ -35,6 +35,7 @@ class Cache:
     def __init__(self, root: Path, limit: int) -> None:
         self.root = root
         self.limit = limit
+        self._locks = root / "locks"
         self._verified: dict[tuple[str, int, int, int], bool] = {}
         self._held: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
@@ -48,9 +49,11 @@ class Cache:
         kept = self.root / "blobs" / sha256[:2] / sha256
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
+            self._locks.mkdir(exist_ok=True)
             while not self._hold(kept, sha256):
                 if (found := self._filled(kept, sha256, fill)) not in (None, sha256):
                     return kept, str(found)
+            self._look()
         except OSError as error:
             raise StoreError(
                 f"The cache can't use {kept.parent}: {error.strerror}. Set BERTMILL_CACHE to a folder that can be "
@@ -89,11 +92,14 @@ class Cache:
     def _filled(self, kept: Path, sha256: str, fill: Fill) -> str | None:
         """Fill the copy, from where another left it. The sha256 that came; None: another process was at it."""
         partial = kept.with_name(f"{kept.name}.part")
+        with (self._locks / sha256[:2]).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return None if kept.exists() else self._fill(partial, kept, sha256, fill)
+
+    def _fill(self, partial: Path, kept: Path, sha256: str, fill: Fill) -> str:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+        os.utime(partial)  # no longer abandoned
         with os.fdopen(descriptor, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink == 0 or kept.exists() or not _same(partial, descriptor):
-                return None
             digest = hashlib.sha256()
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
@@ -111,16 +117,15 @@ class Cache:
             partial.rename(kept)
             seen = os.fstat(descriptor)
             self._verified[sha256, seen.st_ino, seen.st_size, seen.st_mtime_ns] = True
-        self._look(seen.st_size)
+            self._unseen += seen.st_size
         return sha256
 
-    def _look(self, filled: int) -> None:
+    def _look(self) -> None:
         """Remove what is over the bound, least recently used first, unless it is held."""
-        self._unseen += filled
         if self._unseen < SLACK * self.limit:
             return
         self._unseen = 0
-        with (self.root / ".lock").open("w") as lock:
+        with (self._locks / "removing").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             copies = [(path, seen) for path in self.root.glob("blobs/*/*") if (seen := _stat(path)) is not None]
             total = sum(seen.st_size for _, seen in copies)
@@ -128,12 +133,6 @@ class Cache:
                 abandoned = path.suffix == ".part" and time.time() - seen.st_mtime > ABANDONED_S
                 if (abandoned or (total > (1 - SLACK) * self.limit and path.suffix != ".part")) and _removed(path):
                     total -= seen.st_size
-
-
-def _same(path: Path, descriptor: int) -> bool:
-    """Whether `path` still names the open file: it may have been renamed while we waited."""
-    seen = _stat(path)
-    return seen is not None and os.path.samestat(seen, os.fstat(descriptor))
 
 
 def _stat(path: Path) -> os.stat_result | None:
