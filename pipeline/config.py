@@ -295,6 +295,9 @@ class Settings(BaseModel):
     """BERTMILL_RANKS: training processes on this node. Default: one a GPU; without GPUs 2, or 1 on a single core."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """BERTMILL_WORKERS: processes or threads for the data stages. Default: the machine's cores."""
+    lease_s: Annotated[float, Field(ge=0.5)] = 60.0
+    """BERTMILL_LEASE_S: seconds without a heartbeat after which another run takes over a training. The same wherever
+    one store is used."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":

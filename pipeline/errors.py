@@ -5,7 +5,8 @@
     ├── InputError                a source: missing, empty, truncated, not UTF-8
     ├── UnknownReference          a reference that names no artifact, or several
     ├── StoreError                the store can't be reached, read or written
-    │   └── CorruptArtifact       bytes that are not what the manifest says
+    │   ├── CorruptArtifact       bytes that are not what the manifest says
+    │   └── LeaseLost             another run has taken over the work
     └── TrainingError             the ranks failed, or a loss was not finite
 
 The command line prints the sentence and exits with 2. Any other exception is a fault of ours, and keeps its trace.
@@ -37,6 +38,10 @@ class StoreError(BertmillError):
 
 class CorruptArtifact(StoreError):
     """Stored bytes differ from what their manifest says."""
+
+
+class LeaseLost(StoreError):
+    """Another run of the same recipe has taken over, or may have; this one stops."""
 
 
 class TrainingError(BertmillError):

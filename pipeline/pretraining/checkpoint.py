@@ -69,7 +69,31 @@ def save_checkpoint(engine: Any, work: Work, step: int, curve: Path, place: Plac
 
 
 def load_checkpoint(store: Store, work: Work, place: Place) -> Resume | None:
-    """The newest checkpoint that is whole and fits this world; what every rank agrees on, since all read the same."""
+    """The newest checkpoint that is whole and fits this world. Called by all ranks.
+
+    Rank 0 chooses for all: an owner that has lost the lease may still add and remove while they look.
+    """
+    chosen = [_newest(store, work, place) if place.rank == 0 or not dist.is_initialized() else None]
+    if dist.is_initialized():
+        dist.broadcast_object_list(chosen)
+    if chosen[0] is None:
+        return None
+    step, files = chosen[0]
+    paths = {
+        entry.path: store.blob(entry)
+        for entry in files
+        if entry.path in ("curve.jsonl", "weights.safetensors", f"rank-{place.rank:05d}.safetensors")
+    }
+    return Resume(
+        step,
+        paths["curve.jsonl"],
+        load_file(paths["weights.safetensors"]),
+        load_file(paths[f"rank-{place.rank:05d}.safetensors"]),
+    )
+
+
+def _newest(store: Store, work: Work, place: Place) -> tuple[int, list[FileEntry]] | None:
+    """Its step and its files, all of which were read and are what they should be."""
     for name in work.names():
         try:
             files, record = work.load(name)
@@ -80,16 +104,12 @@ def load_checkpoint(store: Store, work: Work, place: Place) -> Resume | None:
                         name, record["world"], record["zero_stage"], place.world, place.zero_stage,
                     )  # fmt: skip
                 continue
-            paths = {entry.path: store.blob(entry) for entry in files}
+            for entry in files:
+                store.blob(entry)
         except StoreError as error:
             log.warning("checkpoint %s is passed over: %s", name, error)
             continue
-        return Resume(
-            record["step"],
-            paths["curve.jsonl"],
-            load_file(paths["weights.safetensors"]),
-            load_file(paths[f"rank-{place.rank:05d}.safetensors"]),
-        )
+        return record["step"], files
     return None
 
 

@@ -21,6 +21,8 @@ class Job:
     settings: Settings
     folder: Path
     """Scratch of the launcher: rank 0 writes `progress.jsonl` there, a failing rank `error`."""
+    epoch: int | None = None
+    """The lease's, under which the ranks commit their snapshots."""
 
     @property
     def recipe(self) -> Recipe:
@@ -41,6 +43,7 @@ class Job:
             "config": self.config.model_dump(mode="json"),
             "dataset": asdict(self.dataset),
             "settings": self.settings.model_dump(mode="json"),
+            "epoch": self.epoch,
         }
         path.write_text(json.dumps(record), encoding="utf-8")
         return path
@@ -54,4 +57,5 @@ class Job:
             Artifact(**record["dataset"]),
             Settings.model_validate(record["settings"]),
             path.parent,
+            record["epoch"],
         )

@@ -1,7 +1,8 @@
 """The pretraining stage: launch the ranks, watch them, and commit what they leave.
 
 The ranks keep their checkpoints in the store, under the recipe's fingerprint; so a killed run is simply run again, and
-a training that ended just before its commit is only committed.
+a training that ended just before its commit is only committed. Of two runs of one recipe, one trains under a lease and
+the other waits for its artifact, or goes on from its checkpoints when it dies.
 """
 
 import json
@@ -10,7 +11,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -21,8 +23,8 @@ from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job
-from pipeline.progress import progress
-from pipeline.store import Artifact, Store
+from pipeline.progress import Advance, progress
+from pipeline.store import Artifact, Holder, Lease, Store
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
 
 __all__ = ["SCHEMA", "pretrain"]
@@ -34,17 +36,26 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     """Train an encoder on the dataset.
 
     Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher.
-    TrainingError where a rank fails.
+    TrainingError where a rank fails; LeaseLost where another run has taken this one for dead.
     """
     check_pretraining(config, dataset, store)
-    with _job(config, dataset, store) as job:
+    with ExitStack() as stack:
+        job = stack.enter_context(_job(config, dataset, store))
         if not force and (found := store.find(job.recipe)):
             log.info("found %s", found)
             return found
-        work = store.work(job.recipe)
+        with _shown_waiting(job) as waiting:
+            lease = stack.enter_context(store.lease(job.recipe, waiting))
+        if not force and (found := store.find(job.recipe)):
+            log.info("found %s, which another run has made meanwhile", found)
+            lease.finish()
+            return found
+        job = replace(job, epoch=lease.epoch)
+        work = store.work(job.recipe, lease.epoch)
         if force:
             work.clear()
-        run = _launch(job, store) if TRAINED not in work.names() else {}
+        run = _launch(job, store, lease) if TRAINED not in work.names() else {}
+        lease.check()
         files, record = work.load(TRAINED)
         curve = [json.loads(line) for line in _curve(files, store)]
         with store.draft(job.recipe, force=force) as draft:
@@ -62,7 +73,7 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
                 metrics=_last(curve),
                 producer=run,
             )
-        work.clear()
+        lease.finish()
     last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in _last(curve).items())
     log.info("made %s: at the end %s", made, last)
     return made
@@ -89,8 +100,28 @@ def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _launch(job: Job, store: Store) -> dict[str, Any]:
-    """Run the ranks to their end; returns what ran where."""
+@contextmanager
+def _shown_waiting(job: Job) -> Iterator[Callable[[Holder], None]]:
+    """Shows, while it is called, who trains that recipe already and how far they have come."""
+    with ExitStack() as stack:
+        advance: Advance | None = None
+        done = 0
+
+        def show(holder: Holder) -> None:
+            nonlocal advance, done
+            if advance is None:
+                log.info("%s is trained by %s already: waiting for it", job.recipe.name, holder)
+                bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.max_steps)
+                advance = stack.enter_context(bar)
+            step = holder.note.get("step", done)
+            advance(step - done, f"{holder}, heard of {holder.age_s:.0f} s ago")
+            done = step
+
+        yield show
+
+
+def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
+    """Run the ranks to their end, or until the lease is lost; returns what ran where."""
     ranks = job.settings.ranks or local_ranks()
     log_file = job.settings.home / "logs" / f"{job.recipe.name}-{job.recipe.fingerprint[:12]}.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,17 +138,23 @@ def _launch(job: Job, store: Store) -> dict[str, Any]:
                 where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
                 advance(record["resumed_at"])
                 done = record["resumed_at"]
+                lease.note({"step": done, "of": job.config.max_steps})
                 return
             speeds.append(record["tokens_per_second"])
             note = f"loss {record['loss']:.3f}, {record['tokens_per_second']:,.0f} tokens/s"
             advance(record["step"] + 1 - done, note)
             done = record["step"] + 1
+            lease.note({"step": done, "of": job.config.max_steps})
+
+        def poll() -> None:
+            follow()
+            lease.check()
 
         job.progress.touch()
         with job.progress.open(encoding="utf-8") as lines:
-            poll = _follower(lines, show)
+            follow = _follower(lines, show)
             status = launcher("pipeline.pretraining.worker", job.write(), ranks, log_file, poll)
-            poll()
+            follow()
     if status != 0:
         raise TrainingError(_failure(job, log_file, status))
     return where | {
@@ -132,13 +169,13 @@ def _follower(lines: IO[str], show: Callable[[dict[str, Any]], None]) -> Callabl
     """Show each whole line that has come since the last call."""
     rest = ""
 
-    def poll() -> None:
+    def follow() -> None:
         nonlocal rest
         *whole, rest = (rest + lines.read()).split("\n")
         for line in whole:
             show(json.loads(line))
 
-    return poll
+    return follow
 
 
 def _failure(job: Job, log_file: Path, status: int) -> str:

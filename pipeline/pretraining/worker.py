@@ -44,7 +44,7 @@ def main(path: Path) -> None:
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 
     store = open_store(job.settings)
-    work = store.work(job.recipe)
+    work = store.work(job.recipe, job.epoch)
     systems = systems_config(config.deepspeed)
     place = Place(rank, world, zero_stage(systems))
     samples = Samples(store, job.dataset)

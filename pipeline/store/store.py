@@ -6,6 +6,7 @@
     aliases/<kind>/<name>/<alias>/<seq>.json           create-only log; the highest is current
     parts/<stage>/<fingerprint>.json                   one shard's result
     work/<kind>/<fingerprint>/<epoch>/<snapshot>/…     checkpoints in flight
+    work/<kind>/<fingerprint>/<epoch>/lease.json       who works on it; heartbeat.json beside it
 
 Finding an artifact costs one listing of its name, one manifest, and the size of each blob.
 """
@@ -45,6 +46,7 @@ from pipeline.store.draft import (
     manifest_key,
     remembered_part,
 )
+from pipeline.store.lease import Holder, Lease
 from pipeline.store.local import LocalBackend
 from pipeline.store.selftest import check_create_only
 from pipeline.store.work import Work
@@ -214,9 +216,13 @@ class Store:
         """One shard's result, found by its identity, or made by `make`, which returns a small record."""
         return remembered_part(self, stage, identity, make)
 
-    def work(self, recipe: Recipe) -> Work:
-        """The recipe's snapshots in flight."""
-        return Work(self, recipe)
+    def work(self, recipe: Recipe, epoch: int | None = None) -> Work:
+        """The recipe's snapshots in flight; `epoch` is the lease's that the caller works under."""
+        return Work(self, recipe, epoch)
+
+    def lease(self, recipe: Recipe, waiting: Callable[[Holder], None] | None = None) -> Lease:
+        """A context in which no other run works on that recipe; `waiting` is told at each poll whose turn it is."""
+        return Lease(self, recipe, waiting)
 
     def add_blob(self, source: Path, path: str, rows: int | None, *, overwrite: bool = False) -> FileEntry:
         """Store a file's bytes, unless they are there and not to be written over; returns its entry under `path`."""

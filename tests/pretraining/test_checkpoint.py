@@ -207,6 +207,7 @@ def test_a_snapshot_without_its_record_or_a_blob_is_passed_over(
     resume = load_checkpoint(again, work, PLACE)
     assert resume is not None
     assert resume.step == before
-    for step in (before, *older):
-        again.backend.put(f"{work._root}{snapshot_name(step, PLACE)}/snapshot.json", b'{"files": [')
+    for key in [each.key for each in again.backend.list("work/") if each.key.endswith("snapshot.json")]:
+        if any(snapshot_name(step, PLACE) in key for step in (before, *older)):
+            again.backend.put(key, b'{"files": [')
     assert load_checkpoint(again, work, PLACE) is None
