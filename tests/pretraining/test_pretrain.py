@@ -1,7 +1,11 @@
 """The stage as a whole: what it publishes, that it is found again, and how it fails."""
 
 import json
+import subprocess
+import sys
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import transformers
 
 from pipeline.config import PretrainingConfig, Settings
 from pipeline.dataset.batches import Batch
-from pipeline.errors import ConfigError, TrainingError
+from pipeline.errors import ConfigError, LeaseLost, TrainingError
 from pipeline.pretraining.export import load_pretrained
 from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.model import TensorBatch
@@ -22,6 +26,16 @@ from pipeline.vocabulary.tokenizer import load_tokenizer
 from tests.processes import living_with
 from tests.small import Small, untrained_copy
 
+RUN = """
+import logging, sys
+from pipeline.config import PretrainingConfig, Settings
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.store import open_store
+logging.basicConfig(level=logging.INFO)
+store = open_store(Settings.model_validate_json(sys.argv[2]))
+config = PretrainingConfig.model_validate_json(sys.argv[1])
+print(pretrain(config, store.resolve("dataset/small"), store=store).reference)
+"""
 MODEL = ("model/config.json", "model/model.safetensors")
 TEXTS = ["The river ran past a stone mill.", "Bread!", "where winter sang to her brother and a rocket"]
 
@@ -115,6 +129,50 @@ def test_a_training_that_ended_just_before_its_commit_is_only_committed(
     assert made.digest == trained.digest
     assert not (store.settings.home / "logs").exists(), "no rank was started"
     assert not work.names()
+
+
+def test_two_runs_of_one_training_at_once_train_once_and_return_the_same_artifact(
+    fresh: Store, small: Small, tiny: PretrainingConfig
+) -> None:
+    store = open_store(fresh.settings.model_copy(update={"lease_s": 2.0}))
+    command = [sys.executable, "-c", RUN, tiny.model_dump_json(), store.settings.model_dump_json()]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = [run.communicate(timeout=200) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], ended
+    (made,) = store.versions("pretraining")
+    assert [out.strip() for out, _ in ended] == [made.reference] * 2
+    trained, waited = sorted((err for _, err in ended), key=lambda err: "waiting for it" in err)
+    assert "training tiny on" in trained
+    assert "training tiny on" not in waited
+    assert "tiny is trained by process" in waited
+    assert f"found {made.reference}, which another run has made meanwhile" in waited
+    assert not list(store.backend.list(f"work/pretraining/{made.fingerprint}/"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_that_was_taken_for_dead_stops_its_ranks_and_publishes_nothing(
+    ranks: int, fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_MARK", mark := uuid.uuid4().hex)
+    store = open_store(fresh.settings.model_copy(update={"lease_s": 2.0, "ranks": ranks}))
+    config = tiny.model_copy(update={"max_steps": 100_000, "checkpoint_every": 5})
+    recipe = Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))
+    root = f"work/pretraining/{recipe.fingerprint}/"
+
+    def take_over() -> None:
+        while not store.work(recipe).names():
+            time.sleep(0.1)
+        assert store.backend.create(f"{root}{2:010d}/lease.json", b"{}")
+
+    with ThreadPoolExecutor(1) as pool:
+        taker = pool.submit(take_over)
+        with pytest.raises(LeaseLost, match="taken over by .* the checkpoints are kept"):
+            pretrain(config, small.dataset, store=store)
+        taker.result(5)
+    assert not living_with(f"TEST_MARK={mark}", within_s=10)
+    assert store.work(recipe, 2).names()
+    assert {each.key[len(root) :].split("/")[0] for each in store.backend.list(root)} == {f"{1:010d}", f"{2:010d}"}
+    assert not store.versions("pretraining")
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes_nothing(
