@@ -181,6 +181,7 @@ def retract(
 ) -> None:
     """Take a version back: it is never found or used again. `gc --purge --delete` erases its bytes."""
     from pipeline.store import open_store
+    from pipeline.store.aliases import LATEST
     from pipeline.store.retraction import retract as retract_version
 
     store = open_store()
@@ -188,7 +189,10 @@ def retract(
     aliases = retract_version(store, version, reason)
     typer.echo(f"{version.reference} is retracted")
     for alias in aliases:
-        typer.echo(f"{version.kind}/{version.name}@{alias} still points at it: tag another, or --rollback")
+        then = (
+            "the next version moves it" if alias == LATEST else f"`bertmill tag REF {alias}`, or --rollback, moves it"
+        )
+        typer.echo(f"{version.kind}/{version.name}@{alias} leads nowhere now: {then}")
     typer.echo(f"`bertmill lineage {version.reference}` shows what was made from it")
 
 
@@ -211,23 +215,23 @@ def gc(
 
     store = open_store()
     found = collect(store, keep=keep, purge=purge, delete=delete, abandoned_days=abandoned_days, waiting=_tell_waiting)
-    print_collected(found, "removed" if delete else "would be removed")
-    if not delete and not purge:
-        typer.echo(f"Written in the last {store.settings.store_grace_days:g} days: left alone.")
+    print_collected(found, removed=delete)
+    if not purge:
+        typer.echo(f"What was written in the last {store.settings.store_grace_days:g} days is left alone.")
     if not delete:
         typer.echo("Nothing was removed: this was a look. Add --delete.")
     if found.broken:
         raise typer.Exit(FOUND_WRONG)
 
 
-def print_collected(found: "Collected", verb: str) -> None:
+def print_collected(found: "Collected", *, removed: bool) -> None:
     """A line for each sort of thing, and the first few names of those that a person may know."""
-    for reference in found.versions[:SHOWN]:
-        typer.echo(
-            f"{reference} {verb.replace('removed', 'swept')}; its bytes go when that is older than the grace period"
-        )
-    if len(found.versions) > SHOWN:
-        typer.echo(f"… and {len(found.versions) - SHOWN:,} more versions")
+    if found.versions:
+        typer.echo(f"{'Swept' if removed else 'To be swept'}; their bytes go when that is past the grace period:")
+        for reference in found.versions[:SHOWN]:
+            typer.echo(f"  {reference}")
+        if len(found.versions) > SHOWN:
+            typer.echo(f"  … and {len(found.versions) - SHOWN:,} more")
     counted = {
         "blobs": found.blobs,
         "parts": found.parts,
@@ -235,14 +239,14 @@ def print_collected(found: "Collected", verb: str) -> None:
         "lineage marks": found.marks,
         "unfinished uploads": found.uploads,
     }
+    typer.echo("Removed:" if removed else "To be removed:")
     for what, objects in counted.items():
-        size = sum(each.size for each in objects)
-        typer.echo(f"{len(objects):8,} {what} {verb}{f', {size / 1e6:,.1f} MB' if size else ''}")
-    typer.echo(f"{found.kept_bytes / 1e6:,.1f} MB are needed")
+        typer.echo(f"  {what:18}  {len(objects):9,}  {sum(each.size for each in objects) / 1e6:12,.1f} MB")
+    typer.echo(f"Needed: {found.kept_bytes / 1e6:,.1f} MB.")
     for reference in found.shared:
-        typer.echo(f"{reference} has bytes of a retracted version, which stay: retract it too, if they are to go")
+        typer.echo(f"{reference} has bytes of a retracted version too, so they stay: retract it, if they are to go.")
     for reference in found.broken:
-        typer.echo(f"{reference} was published meanwhile and lost a file; run its stage again")
+        typer.echo(f"{reference} was published meanwhile and lost a file: run its stage again.")
 
 
 def _tell_waiting(holder: "Holder") -> None:

@@ -100,8 +100,8 @@ class Aliases:
             ]
             if not before:
                 raise UnknownReference(
-                    f"{kind}/{name}@{alias} was nowhere before where it is now. `bertmill tag {kind}/{name} {alias} "
-                    f"--history` shows its moves."
+                    f"{kind}/{name}@{alias} was at no other version before that is left. `bertmill tag {kind}/{name} "
+                    f"{alias} --history` shows its moves."
                 )
             return before[-1]
 

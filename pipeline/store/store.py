@@ -97,7 +97,7 @@ class Store:
         if not found:
             for each in listed:
                 if each.is_retracted:
-                    log.warning("%s %s. It is made anew.", each.reference, tombstone_of(self, each))
+                    log.warning("%s %s", each.reference, tombstone_of(self, each))
             return None
         manifest, artifact = max(found, key=lambda pair: pair[0].created_at)
         self.move_latest(manifest, artifact, "found")
