@@ -102,6 +102,19 @@ def wait_for(address: str, server: subprocess.Popen[bytes], log: Path, within_s:
     raise RuntimeError(f"the S3 server didn't answer: {log.read_text(errors='replace')[-2000:]}")
 
 
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often a test marked `long(sample, full)` does what it does: the sample, or with --long the full number."""
+    sample: int
+    full: int
+    sample, full = request.node.get_closest_marker("long").args
+    return full if request.config.getoption("long") else sample
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="tests marked `long` do their full number of rounds")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it."""
     for item in items:

@@ -263,17 +263,24 @@ class Store:
         if alias in self._versions(artifact.kind, artifact.name) or all(c in "0123456789abcdef-" for c in alias):
             raise UnknownReference(f"The alias {alias!r} looks like a version. Give it a name, such as production.")
         self.check_before_commit()
-        root = f"aliases/{artifact.kind}/{artifact.name}/{alias}/"
+        while not self._append(artifact, alias, self._last(artifact.kind, artifact.name, alias) + 1, reason):
+            pass
+
+    def _append(self, artifact: Artifact, alias: str, number: int, reason: str) -> bool:
+        """Write the alias' record of that number. False: another process has."""
         record = {
             "version": artifact.version,
             "reason": reason,
             "at": datetime.now(UTC).isoformat(timespec="microseconds"),
             "nonce": secrets.token_hex(8),
         }
-        while True:
-            highest = max((int(Path(each.key).stem) for each in self.backend.list(root)), default=0)
-            if self.backend.create(f"{root}{highest + 1:010d}.json", canonical_json(record)):
-                return
+        key = f"aliases/{artifact.kind}/{artifact.name}/{alias}/{number:010d}.json"
+        return self.backend.create(key, canonical_json(record))
+
+    def _last(self, kind: str, name: str, alias: str) -> int:
+        """The number of the alias' newest record; 0 where it has none."""
+        records = self.backend.list(f"aliases/{kind}/{name}/{alias}/")
+        return max((int(Path(each.key).stem) for each in records), default=0)
 
     def aliases(self, kind: str, name: str) -> dict[str, Artifact]:
         """Each alias of that name, with what it points at now."""
@@ -281,15 +288,16 @@ class Store:
 
     def move_latest(self, artifact: Artifact, reason: str) -> None:
         """Point `latest` at the artifact unless it is there already, or at a newer one."""
-        if not self.moves_latest:
-            return
-        mine = self.read_manifest(artifact.kind, artifact.name, artifact.version)
-        current = None
-        if "latest" in self._alias_names(artifact.kind, artifact.name):
-            version = self._current(artifact.kind, artifact.name, "latest")["version"]
-            current = self.read_manifest(artifact.kind, artifact.name, version)
-        if mine is not None and (current is None or current[0].created_at < mine[0].created_at):
-            self.tag(artifact, "latest", reason)
+        mine = self.read_manifest(artifact.kind, artifact.name, artifact.version) if self.moves_latest else None
+        while mine is not None:
+            if last := self._last(artifact.kind, artifact.name, "latest"):
+                version = self._current(artifact.kind, artifact.name, "latest")["version"]
+                current = self.read_manifest(artifact.kind, artifact.name, version)
+                if current is not None and current[0].created_at >= mine[0].created_at:
+                    return
+            self.check_before_commit()
+            if self._append(artifact, "latest", last + 1, reason):
+                return  # else another process moved it since we looked, perhaps to a newer one: look again
 
     def _alias_names(self, kind: str, name: str) -> set[str]:
         return {each.key.split("/")[3] for each in self.backend.list(f"aliases/{kind}/{name}/")}
