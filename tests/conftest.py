@@ -42,7 +42,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     bound_to = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3"}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ministack"))],
+            [sys.executable, str(Path(__file__).with_name("s3_server.py"))],
             env=os.environ | bound_to,
             stdout=output,
             stderr=output,

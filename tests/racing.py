@@ -17,7 +17,7 @@ from pipeline.config import Settings
 from pipeline.store import Store, open_store
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.racing", "tests.artifacts", "pipeline.store.s3", "boto3"])
+FORKS.set_forkserver_preload(["pytest", "boto3", "pipeline.store.s3", "tests.artifacts"])
 PATIENCE_S = 60
 _barrier: list[Barrier] = []
 
