@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import ForceOption, NameOption, PresetArgument, SetOption, app, print_scores
+from pipeline.cli import ForceOption, NameOption, PresetArgument, SetOption, print_scores
 from pipeline.cli import main as library_main
+from pipeline.cli_store import app
 from pipeline.config import STAGES, Settings
 from pipeline.errors import ConfigError, nearest
 

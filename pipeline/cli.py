@@ -1,4 +1,4 @@
-"""The library's commands: the stages, the store, the presets. Alone as `python -m pipeline`, where there is no Prefect.
+"""The library's commands: the stages and the presets here, the store's in cli_store.py, which adds them.
 
 Progress and logs go to standard error; what a command answers goes to standard output, and the last line of a stage is
 its reference. A user's mistake is one sentence and exit status 2.
@@ -10,13 +10,12 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from inspect import Parameter, Signature, signature
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.config import INPUTS, STAGES, Settings, load_preset, shipped_presets
-from pipeline.errors import BertmillError, UnknownReference, nearest
+from pipeline.errors import BertmillError
 from pipeline.progress import show_line
 
 INTERRUPTED = 130
@@ -35,12 +34,9 @@ SetOption = Annotated[
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name all artifacts of this run so.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make another, beside what is found.")]
-ReferenceArgument = Annotated[
-    str, typer.Argument(metavar="REF", help="kind/name@version, or kind/name for the latest.")
-]
 
 
-def main(application: typer.Typer = app) -> None:
+def main(application: typer.Typer) -> None:
     """Run the command line; a BertmillError is one sentence on standard error and exit status 2."""
     set_up_logging()
     try:
@@ -177,63 +173,6 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
-
-
-@app.command(rich_help_panel="Store")
-def ls(what: Annotated[str, typer.Argument(metavar="[KIND[/NAME]]", help="Only these.")] = "") -> None:
-    """The store's artifacts, oldest first."""
-    from pipeline.store import open_store
-
-    kind, _, name = what.partition("/")
-    if kind and kind not in STAGES:
-        raise UnknownReference(f"There is no kind {kind!r}. {nearest(kind, STAGES)}")
-    for manifest in open_store().versions(kind or None, name or None):
-        size = sum(entry.size for entry in manifest.files)
-        reference = f"{manifest.kind}/{manifest.name}@{manifest.version}"
-        typer.echo(f"{manifest.created_at[:19]}  {size / 1e6:9.1f} MB  {reference}")
-
-
-@app.command(rich_help_panel="Store")
-def show(reference: ReferenceArgument) -> None:
-    """An artifact's manifest: what it was made from and holds, where, and its scores."""
-    from pipeline.store import open_store
-
-    store = open_store()
-    manifest = store.manifest(store.resolve(reference))
-    sections = manifest.model_dump(mode="json", exclude={"files", "parents", "inputs"}, exclude_none=True)
-    tables = {key: value for key, value in sections.items() if isinstance(value, dict) and value}
-    plain = {key: value for key, value in sections.items() if not isinstance(value, dict)}
-    plain["parents"] = [parent.reference for parent in manifest.parents]
-    typer.echo(as_toml(plain | tables))
-    for entry in manifest.files:
-        rows = f"  {entry.rows:,} rows" if entry.rows is not None else ""
-        typer.echo(f"{entry.size:12,}  {entry.sha256[:12]}  {entry.path}{rows}")
-
-
-@app.command(rich_help_panel="Store")
-def tag(
-    reference: ReferenceArgument,
-    alias: Annotated[str, typer.Argument(help="Such as production.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the alias' history.")] = "",
-) -> None:
-    """Point an alias at an artifact."""
-    from pipeline.store import open_store
-
-    store = open_store()
-    artifact = store.resolve(reference)
-    store.tag(artifact, alias, reason)
-    typer.echo(f"{artifact.kind}/{artifact.name}@{alias} -> {artifact.reference}")
-
-
-@app.command(rich_help_panel="Store")
-def export(reference: ReferenceArgument, folder: Annotated[Path, typer.Argument(help="New or empty.")]) -> None:
-    """Copy an artifact into a folder; of a pretraining, its Hugging Face folder."""
-    from pipeline.store import open_store
-
-    store = open_store()
-    artifact = store.resolve(reference)
-    store.export(artifact, folder)
-    typer.echo(f"{artifact.reference} -> {folder}")
 
 
 def print_scores(scores: dict[str, Any]) -> None:

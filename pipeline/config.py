@@ -289,6 +289,9 @@ class Settings(BaseModel):
     """BERTMILL_STORE_DEADLINE_S: for how long one request to object storage is tried again, in all."""
     store_kms_key: str | None = None
     """BERTMILL_STORE_KMS_KEY: the KMS key by which object storage encrypts what is written (SSE-KMS)."""
+    store_grace_days: Annotated[float, Field(gt=0)] = 7.0
+    """BERTMILL_STORE_GRACE_DAYS: for how long `bertmill gc` leaves alone what was written. Longer than any single stage
+    but pretraining takes; the same wherever one store is used."""
     launcher: str = "local"
     """BERTMILL_LAUNCHER: a key of `pipeline.launching.LAUNCHERS`."""
     ranks: Annotated[int, Field(ge=1)] | None = None

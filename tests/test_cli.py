@@ -108,9 +108,9 @@ def said(done: Done) -> list[str]:
 
 @pytest.mark.parametrize("module", ["pipeline", "flows.cli"])
 def test_help_lists_every_command_and_loads_neither_torch_nor_prefect(module: str, user: User) -> None:
-    code = f"import typer.main, pipeline.cli, {module}; print(*typer.main.get_command(pipeline.cli.app).commands)"
+    code = f"import typer.main, pipeline.cli_store as cli, {module}; print(*typer.main.get_command(cli.app).commands)"
     commands = set(user.call(python=("-c", code)).stdout.split())
-    assert {*STAGES, "presets", "config", "ls", "show", "tag", "export"} <= commands
+    assert {*STAGES, "presets", "config", "ls", "show", "tag", "export", "gc", "doctor"} <= commands
     helped = user.call("--help", python=("-X", "importtime", "-m", module))
     assert helped.returncode == 0
     assert set(re.findall(r"^│ (\w[\w-]*) {2,}\w", helped.stdout, re.MULTILINE)) == commands

@@ -17,7 +17,7 @@ FLOORS = [
     {"pipeline.launching"},
     {"pipeline.pretraining"},
     {"pipeline.evaluation"},
-    {"pipeline.stages", "pipeline.cli", "pipeline.__main__"},
+    {"pipeline.stages", "pipeline.cli", "pipeline.cli_store", "pipeline.__main__"},
     {"flows"},
     {"flows.cli"},
 ]
@@ -69,7 +69,13 @@ HEAVY = {"torch", "prefect", "transformers", "deepspeed", "datasets", "sklearn",
 
 @pytest.mark.parametrize(
     "statement",
-    ["import pipeline.config", "import pipeline.cli", "import flows.cli", "from pipeline.store import open_store"],
+    [
+        "import pipeline.config",
+        "import pipeline.cli",
+        "import pipeline.cli_store",
+        "import flows.cli",
+        "from pipeline.store import open_store",
+    ],
 )
 def test_a_light_import_loads_nothing_heavy(statement: str) -> None:
     code = f"{statement}; import sys; print(*sorted({HEAVY!r} & set(sys.modules)))"

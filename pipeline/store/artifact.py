@@ -5,9 +5,11 @@ the preset without values equal to the default, its parents' digests, and the in
 Names and paths are addresses and stay out of it, so a renamed parent or a moved file recomputes nothing.
 """
 
+import getpass
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -59,6 +61,27 @@ class Artifact:
 
     def __str__(self) -> str:
         return self.reference
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version as the store's listing shows it, unread."""
+
+    kind: str
+    name: str
+    version: str
+    at: float
+    """When its manifest was written, by the store's clock: seconds since the epoch."""
+    retracted_at: float | None
+    """When its tombstone was written: it was retracted or swept."""
+
+    @property
+    def is_retracted(self) -> bool:
+        return self.retracted_at is not None
+
+    @property
+    def reference(self) -> str:
+        return f"{self.kind}/{self.name}@{self.version}"
 
 
 @dataclass(frozen=True)
@@ -167,9 +190,17 @@ class Manifest(BaseModel):
         return next((parent for parent in self.parents if parent.reference.startswith(f"{kind}/")), None)
 
 
-def tree_digest(files: list[FileEntry]) -> str:
+def tree_digest(files: Iterable[FileEntry]) -> str:
     """The digest of an artifact's files."""
     return fingerprint([[entry.path, entry.size, entry.sha256] for entry in sorted(files, key=lambda f: f.path)])
+
+
+def user_name() -> str:
+    """Who this process runs as, for the record."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
 
 
 def parsed_reference(text: str) -> tuple[str, str, str]:

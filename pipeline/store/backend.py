@@ -8,16 +8,21 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as a listing shows it."""
+    """An object as the store shows it."""
 
     key: str
     size: int
     modified: float
-    """Seconds since the epoch, by the backend's clock."""
+    """Seconds since the epoch, by the store's clock."""
+    handle: str = ""
+    """What names it beside its key: an upload's, while it is unfinished."""
 
 
 class Backend(Protocol):
     """Keys are relative to the store's root and use `/`. Failures raise StoreError; a missing key is None."""
+
+    cheap: int
+    """Bytes up to which an object is as soon written again as asked for."""
 
     def get(self, key: str) -> bytes | None:
         """A small object's bytes."""
@@ -28,14 +33,17 @@ class Backend(Protocol):
     def create(self, key: str, data: bytes) -> bool:
         """Write a small object where none is. False: there was one. Of racing writers exactly one sees True."""
 
-    def size(self, key: str) -> int | None:
-        """An object's size in bytes."""
+    def look(self, key: str) -> Stored | None:
+        """An object's size and date."""
 
     def age(self, key: str) -> float | None:
-        """Seconds since an object was last written, by the store's own clock."""
+        """Seconds since an object was last written, by the store's own clock, to the second."""
 
-    def has(self, key: str, size: int) -> bool:
-        """Whether the object is there with that size; False also where it costs no more to upload it."""
+    def now(self) -> float:
+        """The store's clock, as dates in a listing are told by it: found out once, then gone on with by ours."""
+
+    def refresh(self, key: str) -> bool:
+        """Write an object's own bytes again, so that it is young. False: it isn't there."""
 
     def upload(self, key: str, source: Path) -> None:
         """Store a file of any size under its blob's key, whose last part is its sha256."""
@@ -43,8 +51,29 @@ class Backend(Protocol):
     def download(self, key: str, sha256: str, size: int, what: str) -> Path:
         """A local, read-only file with the object's bytes, checked against `sha256`; `what` names it in errors."""
 
-    def list(self, prefix: str) -> Iterator[Stored]:
-        """Objects whose key starts with `prefix`, in the order of their keys."""
+    def digest(self, key: str) -> str | None:
+        """The sha256 of the bytes that the store has now, whatever copies there are."""
+
+    def refuses_damage(self) -> bool:
+        """Whether an upload whose bytes aren't those of its sha256 fails: tried out, on a key that is removed again."""
+
+    def versioning(self) -> str:
+        """Whether older versions of objects are kept: `enabled`, `suspended`, `off`, or `unknown`."""
+
+    def list(self, prefix: str, *, removed: bool = False) -> Iterator[Stored]:
+        """Objects whose key starts with `prefix`, in the order of their keys.
+
+        `removed`: also keys of which only older versions are left, where the store keeps those.
+        """
 
     def delete(self, key: str) -> None:
         """Remove an object; one that isn't there is no error."""
+
+    def erase(self, key: str) -> None:
+        """Remove an object with all versions of it that the store keeps."""
+
+    def unfinished(self) -> Iterator[Stored]:
+        """Uploads that were begun and neither ended nor given up; `size` is 0 where it isn't known."""
+
+    def discard(self, upload: Stored) -> None:
+        """Give up an unfinished upload."""

@@ -61,6 +61,12 @@ class Cache:
             ) from None
         return kept, sha256
 
+    def forget(self, sha256: str) -> None:
+        """Remove the copy, whoever uses it: its bytes are to be nowhere."""
+        kept = self.root / "blobs" / sha256[:2] / sha256
+        for path in (kept, kept.with_name(f"{kept.name}.part")):
+            path.unlink(missing_ok=True)
+
     def _hold(self, kept: Path, sha256: str) -> bool:
         """Lock the copy against removal and check its bytes. A copy that has rotted is removed."""
         try:

@@ -1,22 +1,20 @@
 """An artifact or a part in the making: files are stored at once, the record that makes them count comes last."""
 
-import getpass
 import os
 import platform
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.errors import StoreError, UnknownReference
+from pipeline.errors import StoreError
 from pipeline.store.artifact import (
     VERSION_DIGITS,
     Artifact,
@@ -27,26 +25,18 @@ from pipeline.store.artifact import (
     canonical_json,
     fingerprint,
     tree_digest,
+    user_name,
 )
+from pipeline.store.keys import checked_path, manifest_key
+from pipeline.store.lineage import mark_lineage
 from pipeline.store.local import sha256_of
+from pipeline.store.parallel import in_parallel
 
 if TYPE_CHECKING:
     from pipeline.store.store import Store
 
-
-def checked_path(path: str) -> str:
-    """`path`, or UnknownReference where it isn't a plain relative path inside the artifact."""
-    parts = PurePosixPath(path).parts
-    if (
-        not parts
-        or path.startswith("/")
-        or "\\" in path
-        or "\0" in path
-        or ".." in parts
-        or str(PurePosixPath(path)) != path
-    ):
-        raise UnknownReference(f"The file path {path!r} must be relative, with '/' and without '..'.")
-    return path
+SMALL = 1 << 20
+"""Bytes: of files up to this, so many as may be under way fit into memory."""
 
 
 class PartDraft:
@@ -74,6 +64,19 @@ class PartDraft:
         entry = self._store.add_blob(source or self.folder / checked_path(path), path, rows, overwrite=self._force)
         self._files[entry.path] = entry
         return entry
+
+    def add_all(self, paths: Iterable[str]) -> list[FileEntry]:
+        """`add` files of the scratch folder: small ones many at a time, larger ones one after the other, in parts."""
+
+        def add(path: str) -> FileEntry:
+            return self._store.add_blob(self.folder / checked_path(path), path, None, overwrite=self._force)
+
+        paths = list(paths)
+        large = {path for path in paths if (self.folder / checked_path(path)).stat().st_size > SMALL}
+        entries = list(in_parallel(add, (path for path in paths if path not in large)))
+        entries += [add(path) for path in sorted(large)]
+        self._files |= {entry.path: entry for entry in entries}
+        return sorted(entries, key=lambda entry: entry.path)
 
     @property
     def files(self) -> list[FileEntry]:
@@ -108,9 +111,9 @@ class Draft(PartDraft):
         A version that another run committed meanwhile is returned where its bytes are the same, else it is an error.
         """
         self._store.check_before_commit()
-        for entry in self.files:
-            if self._store.backend.size(blob_key(entry.sha256)) != entry.size:
-                raise StoreError(f"The blob of {entry.path} is gone from the store before the commit; run again.")
+        if missing := self._store.keep_blobs(self.files):
+            paths = ", ".join(entry.path for entry in missing[:3])
+            raise StoreError(f"The bytes of {paths} are gone from the store before the commit; run again.")
         draft = Manifest(
             kind=self.recipe.kind,
             name=self.recipe.name,
@@ -140,6 +143,7 @@ class Draft(PartDraft):
             manifest = draft.model_copy(update={"version": base if number == 1 else f"{base}-{number}"})
             data = canonical_json(manifest.model_dump(mode="json"))
             key = manifest_key(manifest.kind, manifest.name, manifest.version)
+            mark_lineage(self._store.backend, manifest)
             won = self._store.backend.create(key, data)
             stored = self._store.read_manifest(manifest.kind, manifest.name, manifest.version)
             if won and (stored is None or stored[0].nonce != manifest.nonce):
@@ -150,7 +154,7 @@ class Draft(PartDraft):
             if stored is None:
                 continue  # unreadable, yet there: the number is taken
             if won:
-                self._store.move_latest(stored[1], "committed")
+                self._store.move_latest(*stored, "committed")
                 return stored[1]
             if not self._force and self._store.is_sound(stored[0]):
                 if stored[0].digest == manifest.digest:
@@ -164,15 +168,12 @@ class Draft(PartDraft):
 
     def _producer(self) -> dict[str, Any]:
         """What made it: an allow-list, so that no environment value can slip in."""
-        user = "unknown"
-        with suppress(OSError, KeyError, ImportError):
-            user = getpass.getuser()
         return {
             "bertmill": installed_version("bertmill"),
             "python": platform.python_version(),
             "machine": platform.machine(),
             "cores": os.cpu_count(),
-            "user": user,
+            "user": user_name(),
             "seconds": round(time.monotonic() - self._started, 1),
         } | ({"single_writer": True} if self._store.settings.store_single_writer else {})
 
@@ -191,16 +192,6 @@ def remembered_part(store: "Store", stage: str, identity: Any, make: Callable[[P
                 return found  # another run was faster
             store.backend.put(key, canonical_json(body))  # what was there names blobs that are gone
         return Part(tuple(draft.files), record)
-
-
-def blob_key(sha256: str) -> str:
-    """Where the bytes of that sha256 lie."""
-    return f"blobs/sha256/{sha256[:2]}/{sha256}"
-
-
-def manifest_key(kind: str, name: str, version: str) -> str:
-    """Where a version's manifest lies."""
-    return f"artifacts/{kind}/{name}/{version}/manifest.json"
 
 
 def entry_of(source: Path, path: str, rows: int | None) -> FileEntry:

@@ -28,8 +28,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.errors import LeaseLost, StoreError
-from pipeline.store.artifact import Recipe, canonical_json
-from pipeline.store.work import epoch_folder, epoch_of, work_root
+from pipeline.store.artifact import canonical_json
+from pipeline.store.work import Work, epoch_folder, epoch_of
 
 if TYPE_CHECKING:
     from pipeline.store.store import Store
@@ -73,13 +73,14 @@ class Holder:
 
 
 class Lease:
-    """A context in which this process is the one that works on the recipe."""
+    """A context in which this process is the one that works on something."""
 
-    def __init__(self, store: "Store", recipe: Recipe, waiting: Callable[[Holder], None] | None) -> None:
+    def __init__(self, store: "Store", root: str, what: str, waiting: Callable[[Holder], None] | None = None) -> None:
+        """On the work under the key `root`, which messages call `what`; `waiting` is told at each poll who has it."""
         self.epoch = 0
         """The epoch that is ours; given on entering."""
-        self._store, self._recipe, self._waiting = store, recipe, waiting
-        self._backend, self._root = store.backend, work_root(recipe)
+        self._store, self._root, self._what, self._waiting = store, root, what, waiting
+        self._backend = store.backend
         self._lease_s = store.settings.lease_s
         self._nonce = secrets.token_hex(16)
         self._note: dict[str, Any] = {}
@@ -89,7 +90,7 @@ class Lease:
         self._written = 0.0
 
     def __enter__(self) -> Self:
-        """Wait until nobody else holds the recipe, and take it."""
+        """Wait until nobody else holds it, and take it."""
         self._store.check_before_commit()
         pause = POLL_S
         while not self._take():
@@ -125,7 +126,7 @@ class Lease:
     def finish(self) -> None:
         """The work is done and published: forget it, with all epochs up to ours. A higher one is another's."""
         self._stop()
-        self._store.work(self._recipe, self.epoch).clear()
+        Work(self._store, self._root, self.epoch).clear()
         self._remove_leases(up_to=self.epoch)
 
     # Taking it
@@ -189,7 +190,7 @@ class Lease:
             try:
                 self._beat()
             except Exception as error:  # whatever it is: the next beat may succeed, and `check` tells when none does
-                log.debug("the heartbeat of %s failed: %s", self._what(), error)
+                log.debug("the heartbeat of %s failed: %s", self._what, error)
             if self._stopped.wait(self._lease_s / 4):
                 return
 
@@ -223,19 +224,16 @@ class Lease:
         holder, _ = self._look()
         who = f"by {holder}" if holder is not None and holder.epoch > self.epoch else "by a run that has ended since,"
         return (
-            f"The work on {self._what()} was taken over {who} because this run's heartbeat stopped for more than "
+            f"The work on {self._what} was taken over {who} because this run's heartbeat stopped for more than "
             f"{self._lease_s:g} s. This run stops; the checkpoints are kept. Run again to wait for the other's result."
         )
 
     def _unwritten(self) -> str:
         return (
             f"The store {self._store.url} couldn't be told for more than {self._lease_s:g} s that this run still works "
-            f"on {self._what()}, so another may have taken over. This run stops; the checkpoints are kept. Run again "
+            f"on {self._what}, so another may have taken over. This run stops; the checkpoints are kept. Run again "
             f"when the store answers, or allow more with BERTMILL_LEASE_S."
         )
-
-    def _what(self) -> str:
-        return f"{self._recipe.kind}/{self._recipe.name} ({self._recipe.fingerprint[:12]})"
 
     # Keys
 

@@ -10,7 +10,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import CorruptArtifact, StoreError
@@ -29,8 +31,11 @@ def sha256_of(path: Path) -> str:
 class LocalBackend:
     """Objects are files under `root`."""
 
+    cheap = 0
+
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._ahead_s: float | None = None
         self._verified: dict[tuple[str, int, int, int], str] = {}
 
     def get(self, key: str) -> bytes | None:
@@ -51,27 +56,44 @@ class LocalBackend:
             return False
         return True
 
-    def size(self, key: str) -> int | None:
+    def look(self, key: str) -> Stored | None:
         try:
-            return self._path(key).stat().st_size
+            seen = self._path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._failed("look at", key, error) from None
+        return Stored(key, seen.st_size, seen.st_mtime)
 
     def age(self, key: str) -> float | None:
         path = self._path(key)
         try:
             written = path.stat().st_mtime
-            with tempfile.NamedTemporaryFile(prefix=TEMPORARY, dir=path.parent) as probe:
-                return max(0.0, os.fstat(probe.fileno()).st_mtime - written)  # a shared filesystem's clock, not ours
+            return max(0.0, _clock_of(path.parent) - written)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._failed("look at", key, error) from None
 
-    def has(self, key: str, size: int) -> bool:
-        return self.size(key) == size
+    def now(self) -> float:
+        if self._ahead_s is None:
+            try:
+                self._ahead_s = _clock_of(self.root) - time.time()
+            except OSError:  # nobody may write here: nobody's dates matter to us
+                self._ahead_s = 0.0
+        return time.time() + self._ahead_s
+
+    def refresh(self, key: str) -> bool:
+        path = self._path(key)
+        try:
+            os.utime(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except PermissionError:  # another user's: a copy of it is ours
+            self._write(key, lambda temporary: shutil.copyfile(path, temporary), Path.replace, mode=0o444)
+        except OSError as error:
+            raise self._failed("refresh", key, error) from None
+        return True
 
     def upload(self, key: str, source: Path) -> None:
         self._write(key, lambda path: shutil.copyfile(source, path), Path.replace, mode=0o444)
@@ -93,16 +115,24 @@ class LocalBackend:
         self._verified[identity] = found
         return path
 
-    def list(self, prefix: str) -> Iterator[Stored]:
-        folder = self._path(prefix.rpartition("/")[0])
-        for path in sorted(self._files_under(folder), key=Path.as_posix):
-            key = path.relative_to(self.root).as_posix()
-            if key.startswith(prefix) and not path.name.startswith(TEMPORARY):
-                try:
-                    seen = path.stat()
-                except FileNotFoundError:
-                    continue  # removed since it was listed
-                yield Stored(key, seen.st_size, seen.st_mtime)
+    def digest(self, key: str) -> str | None:
+        try:
+            return sha256_of(self._path(key))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._failed("read", key, error) from None
+
+    def refuses_damage(self) -> bool:
+        return True  # there is no way in between to be damaged on
+
+    def versioning(self) -> str:
+        return "off"
+
+    def list(self, prefix: str, *, removed: bool = False) -> Iterator[Stored]:  # noqa: ARG002  (there are no versions)
+        for path in self._files_under(prefix):
+            if not path.name.startswith(TEMPORARY):
+                yield from self._stored(path)
 
     def delete(self, key: str) -> None:
         try:
@@ -112,17 +142,37 @@ class LocalBackend:
         except OSError as error:
             raise self._failed("remove", key, error) from None
 
+    def erase(self, key: str) -> None:
+        self.delete(key)
+
+    def unfinished(self) -> Iterator[Stored]:
+        for path in self._files_under(""):
+            if path.name.startswith(TEMPORARY):
+                yield from self._stored(path)
+
+    def discard(self, upload: Stored) -> None:
+        self.delete(upload.key)
+
     def _path(self, key: str) -> Path:
         return self.root / key
 
-    def _files_under(self, folder: Path) -> Iterator[Path]:
+    def _files_under(self, prefix: str) -> Sequence[Path]:
+        """All files whose key starts with `prefix`, in the order of their keys."""
+        folder = self._path(prefix.rpartition("/")[0])
+
         def unreadable(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):  # there may be none, or it was removed meanwhile
                 raise self._failed("list", folder.relative_to(self.root).as_posix(), error) from None
 
-        for parent, _, names in os.walk(folder, onerror=unreadable):
-            for name in names:
-                yield Path(parent) / name
+        start = f"{self.root}/{prefix}"
+        found = [f"{parent}/{name}" for parent, _, names in os.walk(folder, onerror=unreadable) for name in names]
+        return [Path(path) for path in sorted(found) if path.startswith(start)]
+
+    def _stored(self, path: Path) -> Iterator[Stored]:
+        """What is at the path, unless it was removed since it was listed."""
+        with suppress(FileNotFoundError):
+            seen = path.stat()
+            yield Stored(path.relative_to(self.root).as_posix(), seen.st_size, seen.st_mtime)
 
     def _write(
         self, key: str, fill: Callable[[Path], object], place: Callable[[Path, Path], object], mode: int = 0o644
@@ -158,6 +208,12 @@ class LocalBackend:
             f"The store can't {action} {self.root / key}: {error.strerror}. Mend that, or set BERTMILL_STORE to a "
             f"place that can be written."
         )
+
+
+def _clock_of(folder: Path) -> float:
+    """Now, by the clock that dates the folder's files: of a shared filesystem, the server's, not ours."""
+    with tempfile.NamedTemporaryFile(prefix=TEMPORARY, dir=folder) as probe:
+        return os.fstat(probe.fileno()).st_mtime
 
 
 def _link(source: Path, target: Path) -> None:

@@ -14,11 +14,12 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 UNREACHABLE_S = 10.0
 """For how long a service is tried that has never answered."""
-PASSING = {
+DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
+"""On its way."""
+PASSING = DAMAGED | {
     "408", "429", "500", "502", "503", "504",
     "RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException",
     "ConditionalRequestConflict", "OperationAborted",  # another writer is at the same key
-    "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch",  # damaged on its way
 }  # fmt: skip
 
 
@@ -29,8 +30,11 @@ class Retrier:
         self.deadline_s = deadline_s
         self._answered = False
 
-    def call(self, attempt: Callable[[], T]) -> T:
-        """What `attempt` returns; what it raised last, where trying again is no use or no longer allowed."""
+    def call(self, attempt: Callable[[], T], deadline_s: float | None = None) -> T:
+        """What `attempt` returns; what it raised last, where trying again is no use or no longer allowed.
+
+        `deadline_s` is for this call alone; 0: it isn't tried again.
+        """
         started, pause = time.monotonic(), FIRST_PAUSE_S
         while True:
             try:
@@ -40,7 +44,7 @@ class Retrier:
                 if not is_passing(error):
                     raise
                 wait = random.uniform(0, pause)  # noqa: S311  (nothing rests on it)
-                if time.monotonic() - started + wait > self._allowed_s():
+                if time.monotonic() - started + wait > (self._allowed_s() if deadline_s is None else deadline_s):
                     raise
                 time.sleep(wait)
                 pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -7,132 +7,157 @@ one size, some at a time: memory is bounded by their product, and a part that fa
 """
 
 import base64
-from collections import deque
-from collections.abc import Callable, Iterator, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any
 
-from pipeline.errors import ConfigError, CorruptArtifact, StoreError
+from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.store.backend import Stored
 from pipeline.store.cache import Cache
-from pipeline.store.retrying import Retrier, codes_of
+from pipeline.store.parallel import in_parallel
+from pipeline.store.retrying import DAMAGED, codes_of
+from pipeline.store.service import DENIED, MISSING, Expected, Service
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-T = TypeVar("T")
 PART_SIZE = 16 << 20
 """Of S3's 10,000 parts: a blob of up to 160 GB."""
 CONCURRENCY = 4
-SMALL = 1 << 20
-"""A blob of up to this is put again rather than asked for: one request instead of two."""
-MISSING = {"404", "NoSuchKey", "NotFound"}
+LONGEST_COPY = 1 << 30
+"""One request copies up to 5 GiB; less at a time ends well within its time."""
 TAKEN = {"412", "PreconditionFailed"}
-DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
 
 
 class S3Backend:
     """Objects under `prefix` of `bucket`; verified copies of them in `cache`."""
 
+    cheap = 1 << 20
+
     def __init__(
         self, bucket: str, prefix: str, cache: Cache, *, deadline_s: float = 300, kms_key: str | None = None
     ) -> None:
         self.bucket = bucket
-        self.prefix = f"{prefix}/" if prefix else ""
         self.cache = cache
-        self._client = _client()
-        self._retrier = Retrier(deadline_s)
+        self._s3 = Service(bucket, f"{prefix}/" if prefix else "", deadline_s)
+        self._client = self._s3.client
+        self._ahead_s: float | None = None
         self._encryption: dict[str, Any] = (
             {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
         )
 
     def get(self, key: str) -> bytes | None:
         def read() -> bytes:
-            answer = self._client.get_object(Bucket=self.bucket, Key=self._key(key))
-            return answer["Body"].read()
+            return self._client.get_object(**self._s3.where(key))["Body"].read()
 
-        return self._unless_missing("GetObject", key, read)
+        return self._s3.unless_missing("GetObject", key, read)
 
     def put(self, key: str, data: bytes) -> None:
-        self._call("PutObject", key, lambda: self._put(key, data))
+        self._s3.call("PutObject", key, lambda: self._put(key, data))
 
     def create(self, key: str, data: bytes) -> bool:
         try:
-            self._call("PutObject (If-None-Match)", key, lambda: self._put(key, data, IfNoneMatch="*"), TAKEN)
-        except _Expected:
+            self._s3.call("PutObject (If-None-Match)", key, lambda: self._put(key, data, IfNoneMatch="*"), TAKEN)
+        except Expected:
             return self.get(key) == data  # ours, if an earlier answer was lost on its way
         return True
 
-    def size(self, key: str) -> int | None:
+    # Dates
+
+    def look(self, key: str) -> Stored | None:
         head = self._head(key)
-        return None if head is None else head["ContentLength"]
+        return None if head is None else Stored(key, head["ContentLength"], head["LastModified"].timestamp())
 
     def age(self, key: str) -> float | None:
-        if (head := self._head(key)) is None:
-            return None
-        now = parsedate_to_datetime(head["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return max(0.0, float((now - head["LastModified"]).total_seconds()))
+        head = self._head(key)
+        return None if head is None else max(0.0, _date_of(head) - float(head["LastModified"].timestamp()))
+
+    def now(self) -> float:
+        if self._ahead_s is None:
+            answer = self._s3.call("HeadBucket", "", lambda: self._client.head_bucket(Bucket=self.bucket))
+            self._ahead_s = _date_of(answer) - time.time()
+        return time.time() + self._ahead_s
+
+    def refresh(self, key: str) -> bool:
+        """An object copied onto itself, which S3 allows where its metadata is said to be replaced."""
+        if (seen := self.look(key)) is None:
+            return False
+        source: Any = self._s3.where(key)
+        if seen.size <= LONGEST_COPY:
+            more = self._encryption | {"CopySource": source, "MetadataDirective": "REPLACE"}
+            copied = self._s3.unless_missing("CopyObject", key, lambda: self._client.copy_object(**source, **more))
+            return copied is not None
+
+        def copy(place: dict[str, Any], start: int, end: int) -> str:
+            span = f"bytes={start}-{end - 1}"
+            answer = self._client.upload_part_copy(CopySource=source, CopySourceRange=span, **place)
+            return answer["CopyPartResult"]["ETag"]
+
+        self._in_parts("UploadPartCopy", key, seen.size, LONGEST_COPY, copy)
+        return True
 
     def _head(self, key: str) -> Any:
-        return self._unless_missing(
-            "HeadObject", key, lambda: self._client.head_object(Bucket=self.bucket, Key=self._key(key))
-        )
+        return self._s3.unless_missing("HeadObject", key, lambda: self._client.head_object(**self._s3.where(key)))
+
+    # Files
 
     def upload(self, key: str, source: Path) -> None:
         size = source.stat().st_size
-        if size > PART_SIZE:
-            self._upload_parts(key, source, size)
+        if size <= PART_SIZE:
+            checksum = base64.b64encode(bytes.fromhex(key.rpartition("/")[2])).decode()
+            data = source.read_bytes()
+            self._s3.call("PutObject", key, lambda: self._put(key, data, ChecksumSHA256=checksum))
             return
-        checksum = base64.b64encode(bytes.fromhex(key.rpartition("/")[2])).decode()
-        data = source.read_bytes()
-        self._call("PutObject", key, lambda: self._put(key, data, ChecksumSHA256=checksum))
 
-    def has(self, key: str, size: int) -> bool:
-        return size > SMALL and self.size(key) == size
+        def send(place: dict[str, Any], start: int, end: int) -> str:
+            with source.open("rb") as file:
+                file.seek(start)
+                return self._client.upload_part(Body=file.read(end - start), **place)["ETag"]
 
-    def _upload_parts(self, key: str, source: Path, size: int) -> None:
-        place: dict[str, Any] = {"Bucket": self.bucket, "Key": self._key(key)}
-        started = self._call(
+        self._in_parts("UploadPart", key, size, PART_SIZE, send)
+
+    def _in_parts(
+        self, action: str, key: str, size: int, part_size: int, send: Callable[[dict[str, Any], int, int], str]
+    ) -> None:
+        """A multipart upload; `send(place, start, end)` sends those bytes as one part of it and returns its ETag."""
+        place = self._s3.where(key)
+        started = self._s3.call(
             "CreateMultipartUpload", key, lambda: self._client.create_multipart_upload(**place, **self._encryption)
         )
         place["UploadId"] = started["UploadId"]
 
-        def send(number: int) -> Any:
-            with source.open("rb") as file:
-                file.seek((number - 1) * PART_SIZE)
-                data = file.read(PART_SIZE)
-            answer = self._call(
-                "UploadPart", key, lambda: self._client.upload_part(**place, PartNumber=number, Body=data)
-            )
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+        def send_part(start: int) -> Any:
+            number, end = start // part_size + 1, min(start + part_size, size)
+            tag = self._s3.call(action, key, lambda: send(place | {"PartNumber": number}, start, end))
+            return {"PartNumber": number, "ETag": tag}
 
         try:
-            parts = list(_in_parallel(send, range(1, -(-size // PART_SIZE) + 1)))
+            parts = list(in_parallel(send_part, range(0, size, part_size), CONCURRENCY))
             self._complete(key, place, parts, size)
         except BaseException:
             with suppress(StoreError):
-                self._call("AbortMultipartUpload", key, lambda: self._client.abort_multipart_upload(**place))
+                self._s3.call("AbortMultipartUpload", key, lambda: self._client.abort_multipart_upload(**place))
             raise
 
     def _complete(self, key: str, place: dict[str, Any], parts: list[Any], size: int) -> None:
         """An upload that isn't there any more was completed by an attempt whose answer was lost: the size tells."""
         try:
-            self._call(
+            self._s3.call(
                 "CompleteMultipartUpload",
                 key,
                 lambda: self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts}),
                 MISSING | {"NoSuchUpload"},
             )
-        except _Expected as error:
-            if self.size(key) != size:
-                raise self._failed("CompleteMultipartUpload", key, error.cause) from None
+        except Expected as error:
+            seen = self.look(key)
+            if seen is None or seen.size != size:
+                raise self._s3.failed("CompleteMultipartUpload", key, error.cause) from None
 
     def download(self, key: str, sha256: str, size: int, what: str) -> Path:
         def fill(file: IO[bytes], digest: Any, offset: int) -> None:
-            for data in _in_parallel(lambda start: self._range(key, start, size), range(offset, size, PART_SIZE)):
+            for data in self._parts_of(key, offset, size):
                 digest.update(data)
                 file.write(data)
 
@@ -141,130 +166,120 @@ class S3Backend:
                 path, found = self.cache.copy(sha256, fill)
                 if found == sha256:
                     return path
-        except _Expected:
-            raise CorruptArtifact(f"{what} is missing: s3://{self.bucket}/{self._key(key)} isn't there.") from None
+        except Expected:
+            raise CorruptArtifact(f"{what} is missing: {self._s3.address(key)} isn't there.") from None
         raise CorruptArtifact(
-            f"{what} is corrupt: s3://{self.bucket}/{self._key(key)} has the sha256 {found[:12]}…, not {sha256[:12]}…."
+            f"{what} is corrupt: {self._s3.address(key)} has the sha256 {found[:12]}…, not {sha256[:12]}…."
         )
+
+    def digest(self, key: str) -> str | None:
+        if (seen := self.look(key)) is None:
+            return None
+        digest = hashlib.sha256()
+        try:
+            for data in self._parts_of(key, 0, seen.size):
+                digest.update(data)
+        except Expected:
+            return None
+        return digest.hexdigest()
+
+    def _parts_of(self, key: str, offset: int, size: int) -> Iterator[bytes]:
+        """An object's bytes from `offset` on, in parts; Expected where it isn't there."""
+        return in_parallel(lambda start: self._range(key, start, size), range(offset, size, PART_SIZE), CONCURRENCY)
 
     def _range(self, key: str, start: int, size: int) -> bytes:
         """One part of an object; nothing where it is shorter than it should be."""
-        end = min(start + PART_SIZE, size) - 1
+        span = f"bytes={start}-{min(start + PART_SIZE, size) - 1}"
 
         def read() -> bytes:
-            answer = self._client.get_object(Bucket=self.bucket, Key=self._key(key), Range=f"bytes={start}-{end}")
-            return answer["Body"].read()
+            return self._client.get_object(Range=span, **self._s3.where(key))["Body"].read()
 
         try:
-            return self._call("GetObject", key, read, MISSING | {"416", "InvalidRange"})
-        except _Expected as error:
+            return self._s3.call("GetObject", key, read, MISSING | {"416", "InvalidRange"})
+        except Expected as error:
             if codes_of(error.cause) & MISSING:
                 raise
             return b""
 
-    def list(self, prefix: str) -> Iterator[Stored]:
-        asked: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self._key(prefix)}
-        while True:
-            page = self._call("ListObjectsV2", prefix, lambda: self._client.list_objects_v2(**asked))
-            for each in page.get("Contents", []):
-                yield Stored(each["Key"][len(self.prefix) :], each["Size"], each["LastModified"].timestamp())
-            if not page.get("IsTruncated"):
-                return
-            asked["ContinuationToken"] = page["NextContinuationToken"]
+    def refuses_damage(self) -> bool:
+        key, checksum = f"work/self-test/{secrets.token_hex(8)}", base64.b64encode(bytes(32)).decode()
+        damaged = DAMAGED | {"400"}
+        try:
+            self._s3.call("PutObject", key, lambda: self._put(key, b"not it", ChecksumSHA256=checksum), damaged, 0)
+        except Expected:
+            return True
+        self.delete(key)
+        return False
+
+    def versioning(self) -> str:
+        try:
+            answer = self._s3.call(
+                "GetBucketVersioning", "", lambda: self._client.get_bucket_versioning(Bucket=self.bucket), DENIED
+            )
+        except Expected:
+            return "unknown"
+        return answer.get("Status", "off").lower()
+
+    # Listings
+
+    def list(self, prefix: str, *, removed: bool = False) -> Iterator[Stored]:
+        if removed:
+            yield from self._list_removed(prefix)
+            return
+        token = {"NextContinuationToken": "ContinuationToken"}
+        for page in self._s3.pages("ListObjectsV2", prefix, self._client.list_objects_v2, token):
+            yield from map(self._stored, page.get("Contents", []))
+
+    def _list_removed(self, prefix: str) -> Iterator[Stored]:
+        last = ""
+        for each in self._versions(prefix):
+            if "Size" in each and each["Key"] != last:  # the newest of its versions that has bytes
+                last = each["Key"]
+                yield self._stored(each)
+
+    def _versions(self, prefix: str) -> Iterator[Any]:
+        """Versions and delete markers of all objects, in the order of their keys."""
+        markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
+        for page in self._s3.pages("ListObjectVersions", prefix, self._client.list_object_versions, markers):
+            yield from sorted([*page.get("Versions", []), *page.get("DeleteMarkers", [])], key=lambda each: each["Key"])
 
     def delete(self, key: str) -> None:
-        self._call("DeleteObject", key, lambda: self._client.delete_object(Bucket=self.bucket, Key=self._key(key)))
+        self._s3.call("DeleteObject", key, lambda: self._client.delete_object(**self._s3.where(key)))
+
+    def erase(self, key: str) -> None:
+        self.cache.forget(key.rpartition("/")[2])
+        for each in list(self._versions(key)):
+            if each["Key"] == self._s3.where(key)["Key"]:
+                self._erase(key, each["VersionId"])
+        if self.look(key) is not None:  # a service that lists no versions
+            self.delete(key)
+
+    def _erase(self, key: str, version: str) -> None:
+        place = self._s3.where(key) | {"VersionId": version}
+        self._s3.call("DeleteObjectVersion", key, lambda: self._client.delete_object(**place))
+
+    def unfinished(self) -> Iterator[Stored]:
+        markers = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
+        for page in self._s3.pages("ListMultipartUploads", "", self._client.list_multipart_uploads, markers):
+            for each in page.get("Uploads", []):
+                key = each["Key"][len(self._s3.prefix) :]
+                yield Stored(key, 0, each["Initiated"].timestamp(), each["UploadId"])
+
+    def discard(self, upload: Stored) -> None:
+        place = self._s3.where(upload.key) | {"UploadId": upload.handle}
+        ended = MISSING | {"NoSuchUpload"}
+        with suppress(Expected):
+            self._s3.call(
+                "AbortMultipartUpload", upload.key, lambda: self._client.abort_multipart_upload(**place), ended
+            )
+
+    def _stored(self, listed: Any) -> Stored:
+        return Stored(listed["Key"][len(self._s3.prefix) :], listed["Size"], listed["LastModified"].timestamp())
 
     def _put(self, key: str, data: bytes, **more: Any) -> Any:
-        return self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, **self._encryption, **more)
-
-    def _key(self, key: str) -> str:
-        return self.prefix + key
-
-    def _call(self, action: str, key: str, attempt: Callable[[], T], expected: Set[str] = frozenset()) -> T:
-        """The answer; _Expected for a failure with one of the `expected` codes; else one sentence, as StoreError."""
-        try:
-            return self._retrier.call(attempt)
-        except Exception as error:
-            if codes_of(error) & expected:
-                raise _Expected(error) from None
-            raise self._failed(action, key, error) from None
-
-    def _unless_missing(self, action: str, key: str, attempt: Callable[[], T]) -> T | None:
-        try:
-            return self._call(action, key, attempt, MISSING)
-        except _Expected as error:
-            if "NoSuchBucket" in codes_of(error.cause):
-                raise self._failed(action, key, error.cause) from None
-            return None
-
-    def _failed(self, action: str, key: str, error: Exception) -> Exception:
-        """A sentence for what botocore raised; an exception that isn't botocore's stays itself."""
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-        if not isinstance(error, BotoCoreError | ClientError | Boto3Error):
-            return error
-        place = f"{action} on s3://{self.bucket}/{self._key(key)}"
-        codes = codes_of(error)
-        if isinstance(error, NoCredentialsError):
-            return StoreError(
-                f"No credentials for {place}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
-            )
-        if codes & DENIED:
-            return StoreError(
-                f"Access denied: {place}. The credentials in use may not do that; ask for the permission."
-            )
-        if "NoSuchBucket" in codes:
-            return StoreError(f"There is no bucket {self.bucket!r} ({place}). Create it, or correct BERTMILL_STORE.")
-        reason = ", ".join(sorted(codes)) or type(error).__name__
-        return StoreError(
-            f"The store failed at {place}: {reason}, after retries. Check that AWS_ENDPOINT_URL_S3 is right and the "
-            f"service is up, and run again: finished work is kept."
-        )
+        return self._client.put_object(Body=data, **self._s3.where(key), **self._encryption, **more)
 
 
-class _Expected(Exception):
-    """A failure that the caller has an answer to."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__()
-        self.cause = cause
-
-
-def _in_parallel(work: Callable[[int], T], items: range) -> Iterator[T]:
-    """Results in order, with `CONCURRENCY` under way: never more of them in memory than that."""
-    if len(items) == 1:
-        yield work(items[0])
-        return
-    with ThreadPoolExecutor(CONCURRENCY) as pool:
-        under_way: deque[Future[T]] = deque()
-        try:
-            for item in items:
-                if len(under_way) == CONCURRENCY:
-                    yield under_way.popleft().result()
-                under_way.append(pool.submit(work, item))
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for each in under_way:
-                each.cancel()
-
-
-def _client() -> "S3Client":
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    config = Config(
-        retries={"total_max_attempts": 1},
-        connect_timeout=5,
-        read_timeout=60,
-        max_pool_connections=16,
-    )
-    try:
-        return boto3.client("s3", config=config, region_name=boto3.Session().region_name or "us-east-1")
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigError(
-            f"boto3 can't make an S3 client: {type(error).__name__}. Check the AWS_* variables."
-        ) from None
+def _date_of(answer: Any) -> float:
+    """When the service says it answered, in seconds since the epoch."""
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()

@@ -28,6 +28,6 @@ def check_create_only(backend: Backend, url: str) -> None:
         raise StoreError(
             f"{url} ignores create-only writes: {len(winners)} of {RACERS} racing creates of one key succeeded, so two "
             f"runs could overwrite each other's artifacts. Use a service that honours If-None-Match on this bucket "
-            f"(some don't when it is versioned), or declare that one process at a time commits: "
-            f"BERTMILL_STORE_SINGLE_WRITER=1."
+            f"(its versioning is {backend.versioning()}; some services don't where it is enabled), or declare that one "
+            f"process at a time commits: BERTMILL_STORE_SINGLE_WRITER=1."
         )

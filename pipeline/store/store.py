@@ -1,14 +1,7 @@
 """Versioned artifacts on a folder or on object storage, shared by many runs, with no database.
 
-    blobs/sha256/ab/<64 hex>                           immutable bytes, named by their content
-    artifacts/<kind>/<name>/<version>/manifest.json    create-only: the commit
-    artifacts/<kind>/<name>/<version>/tombstone.json   retracted: never found again
-    aliases/<kind>/<name>/<alias>/<seq>.json           create-only log; the highest is current
-    parts/<stage>/<fingerprint>.json                   one shard's result
-    work/<kind>/<fingerprint>/<epoch>/<snapshot>/…     checkpoints in flight
-    work/<kind>/<fingerprint>/<epoch>/lease.json       who works on it; heartbeat.json beside it
-
-Finding an artifact costs one listing of its name, one manifest, and the size of each blob.
+The manifest decides: an artifact exists when it does (keys.py has the layout). Finding one costs a listing of its
+version, one manifest, and a look at each blob.
 """
 
 import hashlib
@@ -16,8 +9,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,30 +18,26 @@ from pydantic import ValidationError
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, CorruptArtifact, UnknownReference, nearest
+from pipeline.store.aliases import Aliases
 from pipeline.store.artifact import (
     VERSION_DIGITS,
     Artifact,
     FileEntry,
     Manifest,
     Recipe,
-    canonical_json,
+    Version,
     parsed_reference,
+    tree_digest,
 )
 from pipeline.store.backend import Backend
-from pipeline.store.draft import (
-    Draft,
-    Part,
-    PartDraft,
-    blob_key,
-    checked_path,
-    entry_of,
-    manifest_key,
-    remembered_part,
-)
+from pipeline.store.draft import Draft, Part, PartDraft, entry_of, remembered_part
+from pipeline.store.keys import blob_key, checked_path, manifest_key, tombstone_key
 from pipeline.store.lease import Holder, Lease
 from pipeline.store.local import LocalBackend
+from pipeline.store.parallel import in_parallel
+from pipeline.store.retraction import tombstone_of
 from pipeline.store.selftest import check_create_only
-from pipeline.store.work import Work
+from pipeline.store.work import Work, work_root
 
 log = logging.getLogger("bertmill")
 _tested: set[str] = set()
@@ -88,6 +76,7 @@ class Store:
         self.moves_latest = moves_latest
         self.url = settings.store
         self.backend = open_backend(settings)
+        self.aliases = Aliases(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.settings, self.moves_latest)
@@ -97,48 +86,82 @@ class Store:
     def find(self, recipe: Recipe) -> Artifact | None:
         """The newest sound version of that recipe: manifest there, no tombstone, each blob there with its size."""
         wanted = recipe.fingerprint
+        listed = self.listing(recipe.kind, recipe.name, wanted[:VERSION_DIGITS])
         found = [
             (manifest, artifact)
-            for version in self._versions(recipe.kind, recipe.name)
-            if version.partition("-")[0] == wanted[:VERSION_DIGITS]
-            and (read := self.read_manifest(recipe.kind, recipe.name, version)) is not None
+            for each in listed
+            if not each.is_retracted and (read := self.read_manifest(each.kind, each.name, each.version)) is not None
             for manifest, artifact in [read]
-            if manifest.fingerprint == wanted and self.is_sound(manifest)
+            if manifest.fingerprint == wanted and self._has_blobs(manifest.files)
         ]
         if not found:
+            for each in listed:
+                if each.is_retracted:
+                    log.warning("%s %s", each.reference, tombstone_of(self, each))
             return None
-        _, artifact = max(found, key=lambda pair: pair[0].created_at)
-        self.move_latest(artifact, "found")
+        manifest, artifact = max(found, key=lambda pair: pair[0].created_at)
+        self.move_latest(manifest, artifact, "found")
         return artifact
 
     def is_sound(self, manifest: Manifest) -> bool:
-        """Whether nothing is known to be wrong with it: not retracted, every blob there with its size."""
-        tombstone = manifest_key(manifest.kind, manifest.name, manifest.version).replace("manifest", "tombstone")
-        return self.backend.size(tombstone) is None and all(self.has_blob(entry) for entry in manifest.files)
+        """Whether nothing is known to be wrong with it: no tombstone, every blob there with its size."""
+        tombstone = tombstone_key(manifest.kind, manifest.name, manifest.version)
+        return self.backend.look(tombstone) is None and self._has_blobs(manifest.files)
 
-    def resolve(self, reference: str) -> Artifact:
-        """The artifact that `kind/name@version` names: a version, the start of one, or an alias (`latest`)."""
+    def resolve(self, reference: str, *, retracted: bool = False) -> Artifact:
+        """The artifact that `kind/name@version` names: a version, the start of one, or an alias (`latest`).
+
+        One that was retracted is an UnknownReference that says so, unless `retracted` ones are asked for too.
+        """
+        version = self.version(reference)
+        if version.is_retracted and not retracted:
+            raise UnknownReference(
+                f"{version.reference} {tombstone_of(self, version)}. `bertmill ls {version.kind}/{version.name}` shows "
+                f"what there is beside it."
+            )
+        read = self.read_manifest(version.kind, version.name, version.version)
+        if read is None:
+            raise CorruptArtifact(f"The manifest of {version.reference} can't be read. {_rebuild(version.kind)}")
+        return read[1]
+
+    def version(self, reference: str) -> Version:
+        """The version that a reference names, unread; UnknownReference where it names none, or several."""
         kind, name, wanted = parsed_reference(reference)
-        versions = self._versions(kind, name)
+        versions = self.listing(kind, name)
         if not versions:
-            known = sorted({f"{k}/{n}" for k, n, _ in self._all_versions()})
+            known = sorted({f"{each.kind}/{each.name}" for each in self.listing()})
             raise UnknownReference(
                 f"The store {self.url} has no {kind}/{name}. "
                 + (nearest(f"{kind}/{name}", known) if known else "It is empty: `bertmill run tiny` fills it.")
             )
-        if wanted in (aliases := self._alias_names(kind, name)):
-            wanted = self._current(kind, name, wanted)["version"]
-        matching = [wanted] if wanted in versions else [version for version in versions if version.startswith(wanted)]
-        if len(matching) > 1:
-            raise UnknownReference(
-                f"{reference} fits {len(matching)} versions: {', '.join(matching)}. Write more of it."
-            )
-        read = self.read_manifest(kind, name, matching[0]) if matching else None
-        if read is None:
-            raise UnknownReference(
-                f"{kind}/{name} has no version or alias {wanted!r}. It has: {', '.join([*sorted(aliases), *versions])}."
-            )
-        return read[1]
+        if (move := self.aliases.current(kind, name, wanted)) is not None:
+            wanted = move.version
+        fitting = [each for each in versions if each.version == wanted] or [
+            each for each in versions if each.version.startswith(wanted)
+        ]
+        if len(fitting) > 1:  # one that is left stands before those that went
+            fitting = [each for each in fitting if not each.is_retracted] or fitting
+        if len(fitting) > 1:
+            names = ", ".join(each.version for each in fitting)
+            raise UnknownReference(f"{reference} fits {len(fitting)} versions: {names}. Write more of it.")
+        if not fitting:
+            there = [*self.aliases.names(kind, name), *(each.version for each in versions if not each.is_retracted)]
+            raise UnknownReference(f"{kind}/{name} has no version or alias {wanted!r}. It has: {', '.join(there)}.")
+        return fitting[0]
+
+    def listing(self, kind: str = "", name: str = "", start: str = "") -> list[Version]:
+        """Committed versions from one listing: of a kind, a name, or with that start, where they are given."""
+        found: dict[tuple[str, str, str], dict[str, float]] = {}
+        prefix = "".join(["artifacts/", kind and f"{kind}/", name and f"{name}/", start])
+        for each in self.backend.list(prefix):
+            parts = each.key.split("/")
+            if len(parts) == 5:
+                found.setdefault((parts[1], parts[2], parts[3]), {})[parts[4]] = each.modified
+        return [
+            Version(kind, name, version, names["manifest.json"], names.get("tombstone.json"))
+            for (kind, name, version), names in sorted(found.items())
+            if "manifest.json" in names
+        ]
 
     def manifest(self, artifact: Artifact) -> Manifest:
         """The manifest of an artifact; CorruptArtifact where it isn't the one that the reference was made from."""
@@ -157,27 +180,36 @@ class Store:
             raise CorruptArtifact(f"{artifact} was made from another {parent.reference} than the store has now.")
         return found
 
-    def versions(self, kind: str | None = None, name: str | None = None) -> list[Manifest]:
-        """The manifests of all committed versions, oldest first."""
-        found = [
-            read[0]
-            for k, n, version in self._all_versions()
-            if kind in (None, k) and name in (None, n) and (read := self.read_manifest(k, n, version)) is not None
-        ]
+    def versions(self, kind: str = "", name: str = "") -> list[Manifest]:
+        """The manifests of all versions that weren't retracted, oldest first."""
+        listed = [each for each in self.listing(kind, name) if not each.is_retracted]
+        found = [manifest for _, manifest in self.manifests(listed) if manifest is not None]
         return sorted(found, key=lambda manifest: manifest.created_at)
+
+    def manifests(self, versions: Iterable[Version]) -> Iterator[tuple[Version, Manifest | None]]:
+        """Each with its manifest, read many at a time; None for one that can't be read as such."""
+
+        def read(version: Version) -> tuple[Version, Manifest | None]:
+            found = self.read_manifest(version.kind, version.name, version.version)
+            return version, found[0] if found is not None else None
+
+        return in_parallel(read, versions)
 
     def read_manifest(self, kind: str, name: str, version: str) -> tuple[Manifest, Artifact] | None:
         """A version's manifest and reference; None where it isn't there or can't be read as one."""
-        data = self.backend.get(manifest_key(kind, name, version))
-        try:
-            manifest = Manifest.model_validate_json(data or b"")
-            for entry in manifest.files:
-                checked_path(entry.path)
-        except (ValidationError, UnknownReference):
-            return None
-        if (manifest.kind, manifest.name, manifest.version) != (kind, name, version):
-            return None
-        return manifest, Artifact(kind, name, version, manifest.digest, hashlib.sha256(data or b"").hexdigest())
+        for _ in range(2):  # once more: it may have been damaged on its way
+            if (data := self.backend.get(manifest_key(kind, name, version))) is None:
+                return None
+            try:
+                manifest = Manifest.model_validate_json(data)
+                for entry in manifest.files:
+                    checked_path(entry.path)
+            except (ValidationError, UnknownReference):
+                continue
+            there = (manifest.kind, manifest.name, manifest.version)
+            if there == (kind, name, version) and manifest.digest == tree_digest(manifest.files):
+                return manifest, Artifact(kind, name, version, manifest.digest, hashlib.sha256(data).hexdigest())
+        return None
 
     # Reading
 
@@ -218,30 +250,59 @@ class Store:
 
     def work(self, recipe: Recipe, epoch: int | None = None) -> Work:
         """The recipe's snapshots in flight; `epoch` is the lease's that the caller works under."""
-        return Work(self, recipe, epoch)
+        return Work(self, work_root(recipe), epoch)
 
     def lease(self, recipe: Recipe, waiting: Callable[[Holder], None] | None = None) -> Lease:
         """A context in which no other run works on that recipe; `waiting` is told at each poll whose turn it is."""
-        return Lease(self, recipe, waiting)
+        what = f"{recipe.kind}/{recipe.name} ({recipe.fingerprint[:VERSION_DIGITS]})"
+        return Lease(self, work_root(recipe), what, waiting)
 
     def add_blob(self, source: Path, path: str, rows: int | None, *, overwrite: bool = False) -> FileEntry:
         """Store a file's bytes, unless they are there and not to be written over; returns its entry under `path`."""
         entry = entry_of(source, path, rows)
-        if overwrite or not self.backend.has(blob_key(entry.sha256), entry.size):
+        if overwrite or entry.size <= self.backend.cheap or not self._keep(entry):
             self.backend.upload(blob_key(entry.sha256), source)
         return entry
 
     def has_blob(self, entry: FileEntry) -> bool:
-        return self.backend.size(blob_key(entry.sha256)) == entry.size
+        """Whether its bytes are there, by their size."""
+        seen = self.backend.look(blob_key(entry.sha256))
+        return seen is not None and seen.size == entry.size
+
+    def keep_blobs(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
+        """Make sure that garbage collection leaves these for a while; returns those whose bytes are not there."""
+        entries = list(entries)
+        return [entry for entry, kept in zip(entries, in_parallel(self._keep, entries), strict=True) if not kept]
+
+    def keep_young(self, key: str, modified: float) -> bool:
+        """Write the object's own bytes again where it is older than half the grace period. False: it is gone.
+
+        So what is about to be used can't have come of age when the garbage collector looks at it next.
+        """
+        return self.backend.now() - modified < self.grace_s / 2 or self.backend.refresh(key)
+
+    @property
+    def grace_s(self) -> float:
+        """For how long nothing is collected that was written."""
+        return self.settings.store_grace_days * 86_400
+
+    def _keep(self, entry: FileEntry) -> bool:
+        seen = self.backend.look(key := blob_key(entry.sha256))
+        return seen is not None and seen.size == entry.size and self.keep_young(key, seen.modified)
+
+    def _has_blobs(self, entries: Iterable[FileEntry]) -> bool:
+        return all(in_parallel(self.has_blob, entries))
 
     def read_part(self, key: str) -> Part | None:
-        """A remembered part whose blobs are all there."""
+        """A remembered part whose blobs are all there, kept from garbage collection for a while."""
         try:
             body = json.loads(self.backend.get(key) or b"")
             part = Part(tuple(FileEntry.model_validate(entry) for entry in body["files"]), body["record"])
         except (ValueError, KeyError, TypeError):
             return None
-        return part if all(self.has_blob(entry) for entry in part.files) else None
+        seen = self.backend.look(key)
+        kept = seen is not None and self.keep_young(key, seen.modified) and not self.keep_blobs(part.files)
+        return part if kept else None
 
     def check_before_commit(self) -> None:
         """Once a process and store: create-only writes hold, or the user has declared a single writer."""
@@ -255,66 +316,10 @@ class Store:
         self.backend.put(key, b"bertmill")
         self.backend.delete(key)
 
-    # Aliases
-
-    def tag(self, artifact: Artifact, alias: str, reason: str = "") -> None:
-        """Point `alias` at the artifact: one more record in its log."""
-        parsed_reference(f"{artifact.kind}/{artifact.name}@{alias}")
-        if alias in self._versions(artifact.kind, artifact.name) or all(c in "0123456789abcdef-" for c in alias):
-            raise UnknownReference(f"The alias {alias!r} looks like a version. Give it a name, such as production.")
-        self.check_before_commit()
-        while not self._append(artifact, alias, self._last(artifact.kind, artifact.name, alias) + 1, reason):
-            pass
-
-    def _append(self, artifact: Artifact, alias: str, number: int, reason: str) -> bool:
-        """Write the alias' record of that number. False: another process has."""
-        record = {
-            "version": artifact.version,
-            "reason": reason,
-            "at": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "nonce": secrets.token_hex(8),
-        }
-        key = f"aliases/{artifact.kind}/{artifact.name}/{alias}/{number:010d}.json"
-        return self.backend.create(key, canonical_json(record))
-
-    def _last(self, kind: str, name: str, alias: str) -> int:
-        """The number of the alias' newest record; 0 where it has none."""
-        records = self.backend.list(f"aliases/{kind}/{name}/{alias}/")
-        return max((int(Path(each.key).stem) for each in records), default=0)
-
-    def aliases(self, kind: str, name: str) -> dict[str, Artifact]:
-        """Each alias of that name, with what it points at now."""
-        return {alias: self.resolve(f"{kind}/{name}@{alias}") for alias in sorted(self._alias_names(kind, name))}
-
-    def move_latest(self, artifact: Artifact, reason: str) -> None:
-        """Point `latest` at the artifact unless it is there already, or at a newer one."""
-        mine = self.read_manifest(artifact.kind, artifact.name, artifact.version) if self.moves_latest else None
-        while mine is not None:
-            if last := self._last(artifact.kind, artifact.name, "latest"):
-                version = self._current(artifact.kind, artifact.name, "latest")["version"]
-                current = self.read_manifest(artifact.kind, artifact.name, version)
-                if current is not None and current[0].created_at >= mine[0].created_at:
-                    return
-            self.check_before_commit()
-            if self._append(artifact, "latest", last + 1, reason):
-                return  # else another process moved it since we looked, perhaps to a newer one: look again
-
-    def _alias_names(self, kind: str, name: str) -> set[str]:
-        return {each.key.split("/")[3] for each in self.backend.list(f"aliases/{kind}/{name}/")}
-
-    def _current(self, kind: str, name: str, alias: str) -> dict[str, str]:
-        keys = [each.key for each in self.backend.list(f"aliases/{kind}/{name}/{alias}/")]
-        record: dict[str, str] = json.loads(self.backend.get(max(keys)) or b"{}")
-        return record
-
-    def _versions(self, kind: str, name: str) -> list[str]:
-        return sorted(version for _, _, version in self._all_versions(f"artifacts/{kind}/{name}/"))
-
-    def _all_versions(self, prefix: str = "artifacts/") -> Iterator[tuple[str, str, str]]:
-        for each in self.backend.list(prefix):
-            parts = each.key.split("/")
-            if len(parts) == 5 and parts[4] == "manifest.json":
-                yield parts[1], parts[2], parts[3]
+    def move_latest(self, manifest: Manifest, artifact: Artifact, reason: str) -> None:
+        """Point `latest` at the artifact, unless this run is to leave it alone or it is at a newer one."""
+        if self.moves_latest:
+            self.aliases.move_latest(artifact, manifest.created_at, reason)
 
 
 def _reopened(settings: Settings, moves_latest: bool) -> Store:

@@ -40,9 +40,9 @@ def epoch_folder(root: str, epoch: int) -> str:
 class Work:
     """Snapshots under `work/<kind>/<fingerprint>/<epoch>/`; written under `epoch` (None: no lease, the first)."""
 
-    def __init__(self, store: "Store", recipe: Recipe, epoch: int | None = None) -> None:
+    def __init__(self, store: "Store", root: str, epoch: int | None = None) -> None:
         self._store = store
-        self._root = work_root(recipe)
+        self._root = root
         self._epoch = epoch
 
     def add(self, source: Path, path: str) -> FileEntry:

@@ -11,7 +11,7 @@ from pipeline.corpus.document import read_documents
 from pipeline.dataset.sentences import split_sentences
 from pipeline.dataset.tokens import Shard, load_shard, token_type, tokenise_shard
 from pipeline.store import Store
-from pipeline.store.draft import blob_key
+from pipeline.store.keys import blob_key
 from pipeline.vocabulary.wordpiece import SPECIALS
 from tests.artifacts import keys
 from tests.dataset.byhand import shard_of, vocabulary_of

@@ -19,7 +19,7 @@ from pipeline.pretraining.checkpoint import Place, load_checkpoint, snapshot_nam
 from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.store import Artifact, Recipe, Store, Work
-from pipeline.store.draft import blob_key
+from pipeline.store.keys import blob_key
 from tests.processes import living_with
 from tests.small import Small, store_of, untrained_copy
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import BertmillError, StoreError, UnknownReference
 from pipeline.mapping import process_map
 from pipeline.store import Artifact, PartDraft, Store
-from pipeline.store.draft import blob_key
+from pipeline.store.keys import blob_key
 from tests.artifacts import commit, keys, recipe
 
 RACERS = 8
@@ -52,7 +52,7 @@ def test_an_artifact_whose_bytes_vanish_before_its_commit_is_not_committed(any_s
     with any_store.draft(recipe()) as draft:
         (draft.folder / "vocab.txt").write_text("mill")
         any_store.backend.delete(blob_key(draft.add("vocab.txt").sha256))
-        with pytest.raises(StoreError, match="The blob of vocab.txt is gone"):
+        with pytest.raises(StoreError, match="The bytes of vocab.txt are gone"):
             draft.commit(totals={})
     assert any_store.versions() == []
 

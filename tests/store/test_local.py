@@ -35,7 +35,7 @@ def test_what_a_killed_writer_left_is_no_object(tmp_path: Path, backend: LocalBa
         writer.send_signal(signal.SIGKILL)
         writer.wait()
     assert list(backend.list("")) == []
-    assert (backend.get("a/b"), backend.size("a/b")) == (None, None)
+    assert (backend.get("a/b"), backend.look("a/b")) == (None, None)
     assert backend.create("a/b", b"whole")
     assert [each.key for each in backend.list("a/")] == ["a/b"]
 
@@ -58,7 +58,7 @@ def test_a_listing_is_by_the_start_of_the_key_and_in_order(backend: LocalBackend
 
 def test_a_missing_object_is_none_and_removing_it_is_no_error(backend: LocalBackend) -> None:
     backend.delete("a/b")
-    assert (backend.get("a/b"), backend.size("a/b"), list(backend.list("a/"))) == (None, None, [])
+    assert (backend.get("a/b"), backend.look("a/b"), list(backend.list("a/"))) == (None, None, [])
 
 
 def test_a_blob_is_read_only(store: Store) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.config import Settings
 from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.store import Store, open_store
-from pipeline.store.draft import blob_key
+from pipeline.store.keys import blob_key
 from pipeline.store.s3 import PART_SIZE, S3Backend
 from tests.artifacts import commit, keys, recipe
 from tests.conftest import BUCKET

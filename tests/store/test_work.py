@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import CorruptArtifact
 from pipeline.store import FileEntry, Store
-from pipeline.store.draft import blob_key
+from pipeline.store.keys import blob_key
 from tests.artifacts import keys, recipe
 
 

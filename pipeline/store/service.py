@@ -1,0 +1,122 @@
+"""Requests to an S3 service: tried again by our own rules, and their failures told in one sentence."""
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipeline.errors import ConfigError, StoreError
+from pipeline.store.retrying import Retrier, codes_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+MISSING = {"404", "NoSuchKey", "NotFound"}
+DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
+
+
+class Expected(Exception):
+    """A failure that the caller has an answer to."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class Service:
+    """boto3's client of one bucket and prefix. Each call names its action and key for the sentence it may fail with."""
+
+    def __init__(self, bucket: str, prefix: str, deadline_s: float) -> None:
+        self.bucket = bucket
+        self.prefix = prefix
+        self.client = _client()
+        self._retrier = Retrier(deadline_s)
+
+    def call(
+        self,
+        action: str,
+        key: str,
+        attempt: Callable[[], T],
+        expected: Set[str] = frozenset(),
+        deadline_s: float | None = None,
+    ) -> T:
+        """The answer; Expected for a failure with one of the `expected` codes; else one sentence, as StoreError."""
+        try:
+            return self._retrier.call(attempt, deadline_s)
+        except Exception as error:
+            if codes_of(error) & expected:
+                raise Expected(error) from None
+            raise self.failed(action, key, error) from None
+
+    def where(self, key: str) -> dict[str, Any]:
+        """The bucket and key of a request about an object of the store."""
+        return {"Bucket": self.bucket, "Key": self.prefix + key}
+
+    def address(self, key: str) -> str:
+        """The same as people write it."""
+        return f"s3://{self.bucket}/{self.prefix}{key}"
+
+    def unless_missing(self, action: str, key: str, attempt: Callable[[], T]) -> T | None:
+        try:
+            return self.call(action, key, attempt, MISSING)
+        except Expected as error:
+            if "NoSuchBucket" in codes_of(error.cause):
+                raise self.failed(action, key, error.cause) from None
+            return None
+
+    def failed(self, action: str, key: str, error: Exception) -> Exception:
+        """A sentence for what botocore raised; an exception that isn't botocore's stays itself."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        if not isinstance(error, BotoCoreError | ClientError | Boto3Error):
+            return error
+        place = f"{action} on {self.address(key)}"
+        codes = codes_of(error)
+        if isinstance(error, NoCredentialsError):
+            return StoreError(
+                f"No credentials for {place}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
+            )
+        if codes & DENIED:
+            return StoreError(
+                f"Access denied: {place}. The credentials in use may not do that; ask for the permission."
+            )
+        if "NoSuchBucket" in codes:
+            return StoreError(f"There is no bucket {self.bucket!r} ({place}). Create it, or correct BERTMILL_STORE.")
+        reason = ", ".join(sorted(codes)) or type(error).__name__
+        return StoreError(
+            f"The store failed at {place}: {reason}, after retries. Check that AWS_ENDPOINT_URL_S3 is right and the "
+            f"service is up, and run again: finished work is kept."
+        )
+
+    def pages(self, action: str, prefix: str, fetch: Callable[..., Any], markers: Mapping[str, str]) -> Iterator[Any]:
+        """The pages of a listing; `markers` says which of a page's values go into which of the next one's arguments."""
+        asked: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+        while True:
+            page = self.call(action, prefix, _bound(fetch, asked))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            asked = asked | {argument: page[value] for value, argument in markers.items()}
+
+
+def _bound(fetch: Callable[..., Any], asked: dict[str, Any]) -> Callable[[], Any]:
+    return lambda: fetch(**asked)
+
+
+def _client() -> "S3Client":
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(
+        retries={"total_max_attempts": 1},
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=32,
+    )
+    try:
+        return boto3.client("s3", config=config, region_name=boto3.Session().region_name or "us-east-1")
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(
+            f"boto3 can't make an S3 client: {type(error).__name__}. Check the AWS_* variables."
+        ) from None
