@@ -1,6 +1,5 @@
 """Of sixteen processes at once one wins and the others learn of it, and nothing is lost: versions, aliases, leases."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -89,7 +88,7 @@ def test_of_many_versions_that_are_published_at_once_latest_is_the_one_created_l
 def tagged(settings: Settings, alias: str, artifacts: list[Artifact], racer: int) -> None:
     store = opened(settings)
     meet()
-    store.tag(artifacts[racer], alias, f"by racer {racer}")
+    store.aliases.tag(artifacts[racer], alias, f"by racer {racer}")
 
 
 @pytest.mark.long(3, 50)
@@ -101,10 +100,10 @@ def test_of_many_that_tag_one_alias_all_stand_in_its_log_and_the_last_one_counts
         race(partial(tagged, any_store.settings, f"trial-{number}", artifacts))
         log = f"aliases/vocabulary/small/trial-{number}/"
         assert keys(any_store, log) == [f"{log}{each:010d}.json" for each in range(1, RACERS + 1)]
-        records = [json.loads(any_store.backend.get(key) or b"") for key in keys(any_store, log)]
-        told = {(record["version"], record["reason"]) for record in records}
+        history = any_store.aliases.history("vocabulary", "small", f"trial-{number}")
+        told = {(move.version, move.reason) for move in history}
         assert told == {(made.version, f"by racer {racer}") for racer, made in enumerate(artifacts)}
-        assert any_store.resolve(f"vocabulary/small@trial-{number}").version == records[-1]["version"]
+        assert any_store.resolve(f"vocabulary/small@trial-{number}").version == history[-1].version
 
 
 def owned(settings: Settings, number: int, racer: int) -> tuple[str, int]:
