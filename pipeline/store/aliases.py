@@ -9,6 +9,7 @@ a listing of the alias and one small read to follow it.
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -73,17 +74,15 @@ class Aliases:
         kind, name = artifact.kind, artifact.name
 
         def target(current: Move | None) -> str | None:
-            if current is None:
-                return artifact.version
-            if current.version == artifact.version:
-                return None
-            there = self._store.read_manifest(kind, name, current.version)
-            if there is not None and there[0].created_at >= created_at:
-                return None
+            if current is not None:
+                if current.version == artifact.version:
+                    return None
+                there = self._store.read_manifest(kind, name, current.version)
+                if there is not None and there[0].created_at >= created_at:
+                    return None
             # One that it has left again, by a rollback, isn't gone back to by being found.
-            return (
-                None if artifact.version in {m.version for m in self.history(kind, name, LATEST)} else artifact.version
-            )
+            moves = in_parallel(lambda seq: self._readable(kind, name, LATEST, seq), self._seqs(kind, name, LATEST))
+            return None if artifact.version in {move.version for move in moves if move} else artifact.version
 
         self._move(kind, name, LATEST, reason, target)
 
@@ -119,14 +118,18 @@ class Aliases:
         *,
         rollback: bool = False,
     ) -> Move | None:
-        """Append a move to what `target` chooses in view of the current one, anew where another was faster."""
+        """Append a move to what `target` chooses in view of the current one, anew where another was faster.
+
+        A current one that can't be read counts as none: the alias is pointed anew.
+        """
         self._store.check_before_commit()
         while True:
-            current = self.current(kind, name, alias)
+            seqs = self._seqs(kind, name, alias)
+            current = self._readable(kind, name, alias, seqs[-1]) if seqs else None
             if (version := target(current)) is None:
                 return None
             at = datetime.now(UTC).isoformat(timespec="microseconds")
-            move = Move(current.seq + 1 if current else 1, version, reason, at, user_name(), rollback)
+            move = Move(seqs[-1] + 1 if seqs else 1, version, reason, at, user_name(), rollback)
             body = asdict(move) | {"nonce": secrets.token_hex(8)}
             if self._backend.create(alias_key(kind, name, alias, move.seq), canonical_json(body)):
                 return move
@@ -134,6 +137,11 @@ class Aliases:
     def _seqs(self, kind: str, name: str, alias: str) -> list[int]:
         stems = [PurePosixPath(each.key).stem for each in self._backend.list(f"aliases/{kind}/{name}/{alias}/")]
         return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
+
+    def _readable(self, kind: str, name: str, alias: str, seq: int) -> Move | None:
+        with suppress(CorruptArtifact):
+            return self._read(kind, name, alias, seq)
+        return None
 
     def _read(self, kind: str, name: str, alias: str, seq: int) -> Move:
         key = alias_key(kind, name, alias, seq)

@@ -283,6 +283,23 @@ def test_finding_the_newest_moves_a_latest_that_was_left_behind(any_store: Store
     assert any_store.resolve("vocabulary/small@latest") == newest
 
 
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_damaged_record_of_an_alias_hinders_no_run_and_the_alias_can_be_pointed_anew(
+    any_store: Store, damaged: int
+) -> None:
+    first, second = (commit(any_store, recipe(number)) for number in range(2))
+    any_store.backend.put(f"aliases/vocabulary/small/latest/{damaged:010d}.json", b"")
+    assert any_store.find(recipe(0)) == first
+    assert any_store.find(recipe(1)) == second
+    third = commit(any_store, recipe(2))
+    assert any_store.resolve("vocabulary/small@latest") == third
+    any_store.backend.put(keys(any_store, "aliases/vocabulary/small/latest/")[-1], b"")
+    with pytest.raises(CorruptArtifact, match="can't be read. Point the alias anew: `bertmill tag REF latest`"):
+        any_store.resolve("vocabulary/small@latest")
+    any_store.aliases.tag(first, "latest")
+    assert any_store.resolve("vocabulary/small@latest") == first
+
+
 @pytest.mark.parametrize("alias", ["beef", "0123456789ab-2", "../latest", "a/b", "Production", ""])
 def test_an_alias_that_looks_like_a_version_or_a_path_is_refused(any_store: Store, alias: str) -> None:
     made = commit(any_store, recipe())
