@@ -72,9 +72,10 @@ class Aliases:
         """Point `latest` at an artifact that was created then, unless it has been there, or is at a newer one."""
         kind, name = artifact.kind, artifact.name
 
-        def target(current: Move | None) -> str | None:
-            if current is None:
+        def target(last: int | None) -> str | None:
+            if last is None:
                 return artifact.version
+            current = self._read(kind, name, LATEST, last)
             if current.version == artifact.version:
                 return None
             there = self._store.read_manifest(kind, name, current.version)
@@ -90,14 +91,15 @@ class Aliases:
     def rollback(self, kind: str, name: str, alias: str, reason: str = "") -> Move:
         """Point the alias at where it was before its last move; again, at the one before that.
 
-        Versions that were retracted since are passed over. UnknownReference where there is nothing to go back to.
+        Versions that were retracted since, or are gone, are passed over. UnknownReference where nothing is left.
         """
-        retracted = {each.version for each in self._store.listing(kind, name) if each.is_retracted}
+        left = {each.version for each in self._store.listing(kind, name) if not each.is_retracted}
 
-        def target(_: Move | None) -> str:
-            before = [
-                version for version in _standing(self.history(kind, name, alias))[:-1] if version not in retracted
-            ]
+        def target(_: int | None) -> str:
+            *before, current = _standing(self.history(kind, name, alias)) or [""]
+            before = [version for version in before if version in left]
+            while before and before[-1] == current:  # what came between was retracted
+                before.pop()
             if not before:
                 raise UnknownReference(
                     f"{kind}/{name}@{alias} was at no other version before that is left. `bertmill tag {kind}/{name} "
@@ -115,18 +117,18 @@ class Aliases:
         name: str,
         alias: str,
         reason: str,
-        target: Callable[[Move | None], str | None],
+        target: Callable[[int | None], str | None],
         *,
         rollback: bool = False,
     ) -> Move | None:
-        """Append a move to what `target` chooses in view of the current one, anew where another was faster."""
+        """Append a move to what `target` chooses in view of the last one's number, anew where another was faster."""
         self._store.check_before_commit()
         while True:
-            current = self.current(kind, name, alias)
-            if (version := target(current)) is None:
+            last = max(self._seqs(kind, name, alias), default=None)
+            if (version := target(last)) is None:
                 return None
             at = datetime.now(UTC).isoformat(timespec="microseconds")
-            move = Move(current.seq + 1 if current else 1, version, reason, at, user_name(), rollback)
+            move = Move((last or 0) + 1, version, reason, at, user_name(), rollback)
             body = asdict(move) | {"nonce": secrets.token_hex(8)}
             if self._backend.create(alias_key(kind, name, alias, move.seq), canonical_json(body)):
                 return move
@@ -139,13 +141,21 @@ class Aliases:
         key = alias_key(kind, name, alias, seq)
         try:
             body = json.loads(self._backend.get(key) or b"")
-            move = Move(seq, body["version"], body["reason"], body["at"], body["by"], bool(body["rollback"]))
+            version, reason, at, by = (_text(body[field]) for field in ("version", "reason", "at", "by"))
+            move = Move(seq, version, reason, at, by, bool(body["rollback"]))
             parsed_reference(f"{kind}/{name}@{move.version}")
         except (ValueError, KeyError, TypeError, UnknownReference):
             raise CorruptArtifact(
-                f"The alias record {key} can't be read. Point the alias anew: `bertmill tag REF {alias}`."
+                f"The alias record {key} can't be read. Point the alias anew, `bertmill tag REF {alias}`; the history "
+                f"is whole again once that object is restored, or removed."
             ) from None
         return move
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _standing(history: list[Move]) -> list[str]:

@@ -4,7 +4,6 @@ import json
 import pickle
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -228,67 +227,6 @@ def test_an_export_never_mixes_with_what_is_there(store: Store, tmp_path: Path) 
     with pytest.raises(ConfigError, match="is there and not empty. Give a new folder."):
         store.export(made, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
-
-
-# Aliases
-
-
-def test_an_alias_is_a_log_that_only_grows(any_store: Store) -> None:
-    artifacts = [commit(any_store, recipe(number)) for number in range(2)]
-    seen: dict[str, bytes | None] = {}
-    for turn in range(12):
-        any_store.aliases.tag(artifacts[turn % 2], "production", f"turn {turn}")
-        assert any_store.resolve("vocabulary/small@production") == artifacts[turn % 2]
-        assert {key: any_store.backend.get(key) for key in seen} == seen
-        seen = {key: any_store.backend.get(key) for key in keys(any_store, "aliases/vocabulary/small/production/")}
-    assert sorted(seen) == [f"aliases/vocabulary/small/production/{number:010d}.json" for number in range(1, 13)]
-    records = [json.loads(seen[key] or b"") for key in sorted(seen)]
-    assert [record["reason"] for record in records] == [f"turn {turn}" for turn in range(12)]
-
-
-def test_of_many_that_tag_at_once_each_gets_its_place_in_the_log(any_store: Store) -> None:
-    artifacts = [commit(any_store, recipe(number)) for number in range(6)]
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda artifact: any_store.aliases.tag(artifact, "production"), artifacts))
-    log = keys(any_store, "aliases/vocabulary/small/production/")
-    assert [int(Path(key).stem) for key in log] == [1, 2, 3, 4, 5, 6]
-    tagged = [json.loads(any_store.backend.get(key) or b"")["version"] for key in log]
-    assert sorted(tagged) == sorted(artifact.version for artifact in artifacts)
-
-
-def test_finding_an_older_artifact_does_not_move_latest(any_store: Store) -> None:
-    commit(any_store, recipe(0))
-    newer = commit(any_store, recipe(1))
-    log = keys(any_store, "aliases/")
-    any_store.find(recipe(0))
-    any_store.find(recipe(1))
-    assert any_store.resolve("vocabulary/small@latest") == newer
-    assert keys(any_store, "aliases/") == log
-
-
-def test_a_store_that_does_not_move_latest_leaves_it_where_it_is(any_store: Store) -> None:
-    bystander = open_store(any_store.settings, moves_latest=False)
-    first = commit(bystander, recipe(0))
-    assert bystander.find(recipe(0)) == first
-    assert any_store.aliases.names("vocabulary", "small") == []
-    second = commit(any_store, recipe(1))
-    commit(bystander, recipe(2))
-    assert any_store.resolve("vocabulary/small@latest") == second
-
-
-def test_finding_the_newest_moves_a_latest_that_was_left_behind(any_store: Store) -> None:
-    commit(any_store, recipe(0))
-    newest = commit(open_store(any_store.settings, moves_latest=False), recipe(1))
-    any_store.find(recipe(1))
-    assert any_store.resolve("vocabulary/small@latest") == newest
-
-
-@pytest.mark.parametrize("alias", ["beef", "0123456789ab-2", "../latest", "a/b", "Production", ""])
-def test_an_alias_that_looks_like_a_version_or_a_path_is_refused(any_store: Store, alias: str) -> None:
-    made = commit(any_store, recipe())
-    with pytest.raises(UnknownReference):
-        any_store.aliases.tag(made, alias)
-    assert list(any_store.aliases.names("vocabulary", "small")) == ["latest"]
 
 
 # Where it is
