@@ -13,8 +13,9 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigError, CorruptArtifact, StoreError, UnknownReference
 from pipeline.store import FileEntry, Store, open_store
 from pipeline.store.artifact import tree_digest
-from pipeline.store.keys import blob_key, manifest_key
+from pipeline.store.keys import manifest_key
 from tests.artifacts import commit, keys, recipe
+from tests.damage import change_manifest, damage_blob, entry_of
 
 
 def test_what_was_committed_is_found_by_its_recipe_and_by_nothing_else(any_store: Store) -> None:
@@ -89,7 +90,7 @@ def test_a_parent_is_led_to_and_one_that_was_swapped_is_refused(any_store: Store
     assert any_store.parent(child, "vocabulary") == first
     with pytest.raises(UnknownReference, match="was made from no corpus"):
         any_store.parent(child, "corpus")
-    change_manifest(any_store, first.version, totals={"files": 99})
+    change_manifest(any_store, first, totals={"files": 99})
     with pytest.raises(CorruptArtifact, match=f"{child} was made from another {first} than the store has now"):
         any_store.parent(child, "vocabulary")
 
@@ -97,24 +98,12 @@ def test_a_parent_is_led_to_and_one_that_was_swapped_is_refused(any_store: Store
 # Damage
 
 
-def vocabulary_entry(store: Store, version: str) -> FileEntry:
-    read = store.read_manifest("vocabulary", "small", version)
-    assert read is not None
-    return read[0].file("vocab.txt")
-
-
-def change_manifest(store: Store, version: str, **changes: object) -> None:
-    key = manifest_key("vocabulary", "small", version)
-    body = json.loads(store.backend.get(key) or b"") | changes
-    store.backend.put(key, json.dumps(body).encode())
-
-
 @pytest.mark.parametrize("damage", ["missing", "truncated", "corrupt"])
 def test_a_damaged_file_is_told_by_its_name_its_version_and_the_command_that_makes_it_again(
     any_store: Store, damage: str
 ) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), damage)
+    damage_blob(any_store, entry_of(any_store, made), damage)
     with pytest.raises(CorruptArtifact) as error:
         any_store.file(made, "vocab.txt")
     found = "missing" if damage == "missing" else "corrupt"
@@ -123,22 +112,12 @@ def test_a_damaged_file_is_told_by_its_name_its_version_and_the_command_that_mak
     assert any_store.file(made, "card/card.json").read_text() == "{}", "the others are sound"
 
 
-def damage_blob(store: Store, entry: FileEntry, damage: str) -> None:
-    key = blob_key(entry.sha256)
-    data = store.backend.get(key)
-    assert data is not None
-    if damage == "missing":
-        store.backend.delete(key)
-    else:
-        store.backend.put(key, data[:-1] if damage == "truncated" else data[:-2] + b"x\n")
-
-
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_an_artifact_that_lost_bytes_is_not_found_and_a_run_that_makes_them_again_mends_it(
     any_store: Store, damage: str
 ) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), damage)
+    damage_blob(any_store, entry_of(any_store, made), damage)
     assert any_store.find(recipe()) is None
     assert commit(any_store, recipe()) == made
     assert any_store.find(recipe()) == made
@@ -148,7 +127,7 @@ def test_an_artifact_that_lost_bytes_is_not_found_and_a_run_that_makes_them_agai
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_run_that_makes_other_bytes_than_those_lost_commits_a_second_version(any_store: Store, damage: str) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), damage)
+    damage_blob(any_store, entry_of(any_store, made), damage)
     again = commit(any_store, recipe(), {"vocab.txt": "[PAD]\nother\n"})
     assert again.version == f"{made.version}-2"
     assert any_store.find(recipe()) == again
@@ -157,7 +136,7 @@ def test_a_run_that_makes_other_bytes_than_those_lost_commits_a_second_version(a
 
 def test_force_mends_what_is_corrupt_as_the_message_promises(any_store: Store) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), "corrupt")
+    damage_blob(any_store, entry_of(any_store, made), "corrupt")
     again = commit(any_store, recipe(), force=True)
     assert any_store.file(again, "vocab.txt").read_text() == "[PAD]\nmill\n"
     assert any_store.file(made, "vocab.txt").read_text() == "[PAD]\nmill\n", "the bytes are shared"
@@ -165,7 +144,7 @@ def test_force_mends_what_is_corrupt_as_the_message_promises(any_store: Store) -
 
 def test_a_manifest_that_changed_under_a_reference_is_refused(any_store: Store) -> None:
     made = commit(any_store, recipe())
-    change_manifest(any_store, made.version, metrics={"score": 1})
+    change_manifest(any_store, made, metrics={"score": 1})
     with pytest.raises(CorruptArtifact, match=f"The manifest of {made} is missing or changed"):
         any_store.file(made, "vocab.txt")
 
@@ -202,7 +181,7 @@ def test_a_manifest_whose_paths_leave_the_artifact_is_not_read(store: Store, tmp
     body = json.loads(store.backend.get(manifest_key("vocabulary", "small", made.version)) or b"")
     body["files"][0]["path"] = path
     digest = tree_digest(FileEntry.model_validate(each) for each in body["files"])
-    change_manifest(store, made.version, files=body["files"], digest=digest)
+    change_manifest(store, made, files=body["files"], digest=digest)
     assert store.read_manifest("vocabulary", "small", made.version) is None
     with pytest.raises(CorruptArtifact, match="The manifest of .* can't be read"):
         store.export(store.resolve(str(made)), tmp_path / "out")
