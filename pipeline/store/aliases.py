@@ -59,7 +59,7 @@ class Aliases:
         return self._read(kind, name, alias, seqs[-1]) if seqs else None
 
     def history(self, kind: str, name: str, alias: str) -> list[Move]:
-        """Its moves, oldest first: all that can be read, and no other can have its number."""
+        """Its moves, oldest first: all that can be read."""
         moves = in_parallel(lambda seq: self._readable(kind, name, alias, seq), self._seqs(kind, name, alias))
         return [move for move in moves if move is not None]
 
@@ -95,14 +95,16 @@ class Aliases:
     def rollback(self, kind: str, name: str, alias: str, reason: str = "") -> Move:
         """Point the alias at where it was before its last move; again, at the one before that.
 
-        Versions that were retracted since are passed over. UnknownReference where there is nothing to go back to.
+        Versions that were retracted since, or are gone, are passed over. UnknownReference where nothing is left.
         """
-        retracted = {each.version for each in self._store.listing(kind, name) if each.is_retracted}
+        left = {each.version for each in self._store.listing(kind, name) if not each.is_retracted}
 
-        def target(_: Move | None) -> str:
-            before = [
-                version for version in _standing(self.history(kind, name, alias))[:-1] if version not in retracted
-            ]
+        def target(current: Move | None) -> str:
+            stood = _standing(self.history(kind, name, alias))
+            here = stood.pop() if current is not None and stood else None
+            before = [version for version in stood if version in left]
+            while before and before[-1] == here:  # what came between was retracted
+                before.pop()
             if not before:
                 raise UnknownReference(
                     f"{kind}/{name}@{alias} was at no other version before that is left. `bertmill tag {kind}/{name} "
@@ -153,13 +155,21 @@ class Aliases:
         key = alias_key(kind, name, alias, seq)
         try:
             body = json.loads(self._backend.get(key) or b"")
-            move = Move(seq, body["version"], body["reason"], body["at"], body["by"], bool(body["rollback"]))
+            version, reason, at, by = (_text(body[field]) for field in ("version", "reason", "at", "by"))
+            move = Move(seq, version, reason, at, by, bool(body["rollback"]))
             parsed_reference(f"{kind}/{name}@{move.version}")
         except (ValueError, KeyError, TypeError, UnknownReference):
             raise CorruptArtifact(
-                f"The alias record {key} can't be read. Point the alias anew: `bertmill tag REF {alias}`."
+                f"The alias record {key} can't be read. Point the alias anew, `bertmill tag REF {alias}`; the history "
+                f"is whole again once that object is restored, or removed."
             ) from None
         return move
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _standing(history: list[Move]) -> list[str]:

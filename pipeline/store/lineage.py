@@ -41,7 +41,8 @@ class Lineage:
     sources: dict[str, Sources]
     """Of those ancestors that have some."""
     gone: dict[str, str]
-    """What is no longer to be had: `retracted`, or `missing`."""
+    """What is no longer to be had: `retracted`, `missing`, or `unreadable`, which only `root` and ancestors are told to
+    be: of the others no more is looked at than that they are there."""
 
 
 def mark_lineage(backend: Backend, manifest: Manifest) -> None:
@@ -61,9 +62,12 @@ def lineage_of(store: "Store", artifact: Artifact) -> Lineage:
         artifact.reference,
         {parent: tuple(sorted(child for child in made if child in state)) for parent, made in marks.items()},
     )
-    parents, sources = _ancestors(store, artifact.reference)
+    parents, sources, unread = _ancestors(store, artifact.reference)
     named = {artifact.reference, *parents, *(each for made in children.values() for each in made)}
-    gone = {reference: state.get(reference, "missing") for reference in sorted(named)}
+    gone = {
+        reference: state.get(reference, "missing") or ("unreadable" if reference in unread else "")
+        for reference in sorted(named)
+    }
     return Lineage(artifact.reference, parents, children, sources, {name: why for name, why in gone.items() if why})
 
 
@@ -89,10 +93,11 @@ def _reached(root: str, edges: dict[str, tuple[str, ...]]) -> dict[str, tuple[st
     return reached
 
 
-def _ancestors(store: "Store", root: str) -> tuple[dict[str, tuple[str, ...]], dict[str, Sources]]:
-    """The parents and the sources of the root and of all that it comes from; none of what can't be read."""
+def _ancestors(store: "Store", root: str) -> tuple[dict[str, tuple[str, ...]], dict[str, Sources], set[str]]:
+    """The parents and the sources of the root and of all that it comes from; and what of it can't be read."""
     parents: dict[str, tuple[str, ...]] = {}
     sources: dict[str, Sources] = {}
+    unread: set[str] = set()
     waiting = {root}
     while waiting:
         generation = sorted(waiting)
@@ -101,11 +106,13 @@ def _ancestors(store: "Store", root: str) -> tuple[dict[str, tuple[str, ...]], d
         ):
             manifest = read[0] if read is not None else None
             parents[reference] = tuple(parent.reference for parent in manifest.parents) if manifest else ()
-            if manifest and manifest.inputs:
+            if manifest is None:
+                unread.add(reference)
+            elif manifest.inputs:
                 names = tuple(str(each["name"]) for each in manifest.inputs)
                 sources[reference] = Sources(len(names), sum(each["size"] for each in manifest.inputs), names)
         waiting = {parent for reference in generation for parent in parents[reference]} - set(parents)
-    return parents, sources
+    return parents, sources, unread
 
 
 def _address(reference: str) -> tuple[str, str, str]:
@@ -138,10 +145,11 @@ def _branches(
 ) -> list[str]:
     lines: list[str] = []
     below = [*edges.get(here, ()), *_sources(lineage, here, title)]
-    for each in below:
-        last = each == below[-1]
-        drawn = each in seen and bool(edges.get(each))
-        lines.append(f"{indent}{'└─' if last else '├─'} {_label(lineage, each)}{' (above)' if drawn else ''}")
+    for number, each in enumerate(below, 1):
+        last = number == len(below)
+        drawn = each in seen and bool(edges.get(each) or _sources(lineage, each, title))
+        label = _printable(_label(lineage, each))
+        lines.append(f"{indent}{'└─' if last else '├─'} {label}{' (above)' if drawn else ''}")
         if each not in seen:
             seen.add(each)
             lines += _branches(lineage, each, edges, title, indent + ("   " if last else "│  "), seen)
@@ -157,9 +165,14 @@ def _sources(lineage: Lineage, reference: str, title: str = "made from") -> list
     if title != "made from" or reference not in lineage.sources:
         return []
     found = lineage.sources[reference]
-    more = f" and {found.files - SHOWN_SOURCES} more" if found.files > SHOWN_SOURCES else ""
+    more = f" and {found.files - SHOWN_SOURCES:,} more" if found.files > SHOWN_SOURCES else ""
     files = "1 source file" if found.files == 1 else f"{found.files:,} source files"
     return [f"{files}, {found.bytes / 1e6:,.1f} MB: {', '.join(found.names[:SHOWN_SOURCES])}{more}"]
+
+
+def _printable(text: str) -> str:
+    """Text as one line of a terminal: a file's name may hold line breaks, and codes that a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def edges_of(lineage: Lineage) -> list[tuple[str, str]]:
@@ -174,7 +187,7 @@ def as_mermaid(lineage: Lineage) -> str:
     references = sorted({lineage.root, *(each for edge in edges for each in edge)})
     ids = {reference: f"a{number}" for number, reference in enumerate(references)}
     lines = ["flowchart LR"]
-    lines += [f'    {ids[reference]}["{_label(lineage, reference)}"]' for reference in references]
+    lines += [f'    {ids[reference]}["{_quoted(_label(lineage, reference))}"]' for reference in references]
     for number, reference in enumerate(sorted(lineage.sources)):
         (told,) = _sources(lineage, reference)
         lines.append(f'    s{number}[("{_quoted(told)}")] --> {ids[reference]}')
@@ -184,7 +197,7 @@ def as_mermaid(lineage: Lineage) -> str:
 
 def _quoted(text: str) -> str:
     """Text as mermaid takes it within quotes."""
-    return "".join(c if c.isalnum() or c in " ,.:/_-()" else f"#{ord(c)};" for c in text)
+    return "".join(c if c.isalnum() or c in " ,.:/_-()@" else f"#{ord(c)};" for c in text)
 
 
 def as_record(lineage: Lineage) -> dict[str, object]:

@@ -53,7 +53,7 @@ def _read(store: "Store", versions: Iterable[Version]) -> tuple[list[Problem], U
     """What is wrong with the manifests, and who has which blob."""
     problems: list[Problem] = []
     users: Users = {}
-    parents: dict[str, str] = {}
+    parents: dict[str, str | None] = {}
     for version, manifest in store.manifests(versions):
         if manifest is None:
             problems.append(
@@ -65,15 +65,19 @@ def _read(store: "Store", versions: Iterable[Version]) -> tuple[list[Problem], U
         for parent in manifest.parents:
             if parent.reference not in parents:
                 parents[parent.reference] = _manifest_sha256(store, parent.reference)
-            if parents[parent.reference] != parent.manifest_sha256:
+            found = parents[parent.reference]
+            if found is None:
+                what = f"was made from {parent.reference}, whose manifest is missing or can't be read"
+                problems.append(Problem(version.reference, what))
+            elif found != parent.manifest_sha256:
                 what = f"was made from another {parent.reference} than the store has"
                 problems.append(Problem(version.reference, what))
     return problems, users
 
 
-def _manifest_sha256(store: "Store", reference: str) -> str:
+def _manifest_sha256(store: "Store", reference: str) -> str | None:
     read = store.read_manifest(*parsed_reference(reference.partition(":")[0]))
-    return read[1].manifest_sha256 if read is not None else "none"
+    return read[1].manifest_sha256 if read is not None else None
 
 
 def _blob_problems(store: "Store", users: Users, *, deep: bool) -> Iterator[Problem]:
@@ -95,7 +99,8 @@ def _blob_problems(store: "Store", users: Users, *, deep: bool) -> Iterator[Prob
 def _alias_problems(store: "Store") -> Iterator[Problem]:
     """Each move of a history can be read, and the last one leads to a version."""
     there = {each.reference for each in store.listing()}
-    for kind, name, alias in sorted({tuple(each.key.split("/")[1:4]) for each in store.backend.list("aliases/")}):
+    parts = [each.key.split("/") for each in store.backend.list("aliases/")]
+    for kind, name, alias in sorted({(part[1], part[2], part[3]) for part in parts if len(part) == 5}):
         reference = f"{kind}/{name}@{alias}"
         history = store.aliases.history(kind, name, alias)
         for number in store.aliases.lost(kind, name, alias):

@@ -4,7 +4,6 @@ import json
 import pickle
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigError, CorruptArtifact, StoreError, UnknownReference
 from pipeline.store import FileEntry, Store, open_store
 from pipeline.store.artifact import tree_digest
-from pipeline.store.keys import blob_key, manifest_key
+from pipeline.store.keys import manifest_key
 from pipeline.store.service import _session
 from tests.artifacts import commit, keys, recipe
+from tests.damage import change_manifest, damage_blob, entry_of
 
 
 def test_what_was_committed_is_found_by_its_recipe_and_by_nothing_else(any_store: Store) -> None:
@@ -90,7 +90,7 @@ def test_a_parent_is_led_to_and_one_that_was_swapped_is_refused(any_store: Store
     assert any_store.parent(child, "vocabulary") == first
     with pytest.raises(UnknownReference, match="was made from no corpus"):
         any_store.parent(child, "corpus")
-    change_manifest(any_store, first.version, totals={"files": 99})
+    change_manifest(any_store, first, totals={"files": 99})
     with pytest.raises(CorruptArtifact, match=f"{child} was made from another {first} than the store has now"):
         any_store.parent(child, "vocabulary")
 
@@ -98,24 +98,12 @@ def test_a_parent_is_led_to_and_one_that_was_swapped_is_refused(any_store: Store
 # Damage
 
 
-def vocabulary_entry(store: Store, version: str) -> FileEntry:
-    read = store.read_manifest("vocabulary", "small", version)
-    assert read is not None
-    return read[0].file("vocab.txt")
-
-
-def change_manifest(store: Store, version: str, **changes: object) -> None:
-    key = manifest_key("vocabulary", "small", version)
-    body = json.loads(store.backend.get(key) or b"") | changes
-    store.backend.put(key, json.dumps(body).encode())
-
-
 @pytest.mark.parametrize("damage", ["missing", "truncated", "corrupt"])
 def test_a_damaged_file_is_told_by_its_name_its_version_and_the_command_that_makes_it_again(
     any_store: Store, damage: str
 ) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), damage)
+    damage_blob(any_store, entry_of(any_store, made), damage)
     with pytest.raises(CorruptArtifact) as error:
         any_store.file(made, "vocab.txt")
     found = "missing" if damage == "missing" else "corrupt"
@@ -124,22 +112,12 @@ def test_a_damaged_file_is_told_by_its_name_its_version_and_the_command_that_mak
     assert any_store.file(made, "card/card.json").read_text() == "{}", "the others are sound"
 
 
-def damage_blob(store: Store, entry: FileEntry, damage: str) -> None:
-    key = blob_key(entry.sha256)
-    data = store.backend.get(key)
-    assert data is not None
-    if damage == "missing":
-        store.backend.delete(key)
-    else:
-        store.backend.put(key, data[:-1] if damage == "truncated" else data[:-2] + b"x\n")
-
-
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_an_artifact_that_lost_bytes_is_not_found_and_a_run_that_makes_them_again_mends_it(
     any_store: Store, damage: str
 ) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), damage)
+    damage_blob(any_store, entry_of(any_store, made), damage)
     assert any_store.find(recipe()) is None
     assert commit(any_store, recipe()) == made
     assert any_store.find(recipe()) == made
@@ -149,7 +127,7 @@ def test_an_artifact_that_lost_bytes_is_not_found_and_a_run_that_makes_them_agai
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_run_that_makes_other_bytes_than_those_lost_commits_a_second_version(any_store: Store, damage: str) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), damage)
+    damage_blob(any_store, entry_of(any_store, made), damage)
     again = commit(any_store, recipe(), {"vocab.txt": "[PAD]\nother\n"})
     assert again.version == f"{made.version}-2"
     assert any_store.find(recipe()) == again
@@ -158,7 +136,7 @@ def test_a_run_that_makes_other_bytes_than_those_lost_commits_a_second_version(a
 
 def test_force_mends_what_is_corrupt_as_the_message_promises(any_store: Store) -> None:
     made = commit(any_store, recipe())
-    damage_blob(any_store, vocabulary_entry(any_store, made.version), "corrupt")
+    damage_blob(any_store, entry_of(any_store, made), "corrupt")
     again = commit(any_store, recipe(), force=True)
     assert any_store.file(again, "vocab.txt").read_text() == "[PAD]\nmill\n"
     assert any_store.file(made, "vocab.txt").read_text() == "[PAD]\nmill\n", "the bytes are shared"
@@ -166,7 +144,7 @@ def test_force_mends_what_is_corrupt_as_the_message_promises(any_store: Store) -
 
 def test_a_manifest_that_changed_under_a_reference_is_refused(any_store: Store) -> None:
     made = commit(any_store, recipe())
-    change_manifest(any_store, made.version, metrics={"score": 1})
+    change_manifest(any_store, made, metrics={"score": 1})
     with pytest.raises(CorruptArtifact, match=f"The manifest of {made} is missing or changed"):
         any_store.file(made, "vocab.txt")
 
@@ -203,7 +181,7 @@ def test_a_manifest_whose_paths_leave_the_artifact_is_not_read(store: Store, tmp
     body = json.loads(store.backend.get(manifest_key("vocabulary", "small", made.version)) or b"")
     body["files"][0]["path"] = path
     digest = tree_digest(FileEntry.model_validate(each) for each in body["files"])
-    change_manifest(store, made.version, files=body["files"], digest=digest)
+    change_manifest(store, made, files=body["files"], digest=digest)
     assert store.read_manifest("vocabulary", "small", made.version) is None
     with pytest.raises(CorruptArtifact, match="The manifest of .* can't be read"):
         store.export(store.resolve(str(made)), tmp_path / "out")
@@ -228,84 +206,6 @@ def test_an_export_never_mixes_with_what_is_there(store: Store, tmp_path: Path) 
     with pytest.raises(ConfigError, match="is there and not empty. Give a new folder."):
         store.export(made, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
-
-
-# Aliases
-
-
-def test_an_alias_is_a_log_that_only_grows(any_store: Store) -> None:
-    artifacts = [commit(any_store, recipe(number)) for number in range(2)]
-    seen: dict[str, bytes | None] = {}
-    for turn in range(12):
-        any_store.aliases.tag(artifacts[turn % 2], "production", f"turn {turn}")
-        assert any_store.resolve("vocabulary/small@production") == artifacts[turn % 2]
-        assert {key: any_store.backend.get(key) for key in seen} == seen
-        seen = {key: any_store.backend.get(key) for key in keys(any_store, "aliases/vocabulary/small/production/")}
-    assert sorted(seen) == [f"aliases/vocabulary/small/production/{number:010d}.json" for number in range(1, 13)]
-    records = [json.loads(seen[key] or b"") for key in sorted(seen)]
-    assert [record["reason"] for record in records] == [f"turn {turn}" for turn in range(12)]
-
-
-def test_of_many_that_tag_at_once_each_gets_its_place_in_the_log(any_store: Store) -> None:
-    artifacts = [commit(any_store, recipe(number)) for number in range(6)]
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda artifact: any_store.aliases.tag(artifact, "production"), artifacts))
-    log = keys(any_store, "aliases/vocabulary/small/production/")
-    assert [int(Path(key).stem) for key in log] == [1, 2, 3, 4, 5, 6]
-    tagged = [json.loads(any_store.backend.get(key) or b"")["version"] for key in log]
-    assert sorted(tagged) == sorted(artifact.version for artifact in artifacts)
-
-
-def test_finding_an_older_artifact_does_not_move_latest(any_store: Store) -> None:
-    commit(any_store, recipe(0))
-    newer = commit(any_store, recipe(1))
-    log = keys(any_store, "aliases/")
-    any_store.find(recipe(0))
-    any_store.find(recipe(1))
-    assert any_store.resolve("vocabulary/small@latest") == newer
-    assert keys(any_store, "aliases/") == log
-
-
-def test_a_store_that_does_not_move_latest_leaves_it_where_it_is(any_store: Store) -> None:
-    bystander = open_store(any_store.settings, moves_latest=False)
-    first = commit(bystander, recipe(0))
-    assert bystander.find(recipe(0)) == first
-    assert any_store.aliases.names("vocabulary", "small") == []
-    second = commit(any_store, recipe(1))
-    commit(bystander, recipe(2))
-    assert any_store.resolve("vocabulary/small@latest") == second
-
-
-def test_finding_the_newest_moves_a_latest_that_was_left_behind(any_store: Store) -> None:
-    commit(any_store, recipe(0))
-    newest = commit(open_store(any_store.settings, moves_latest=False), recipe(1))
-    any_store.find(recipe(1))
-    assert any_store.resolve("vocabulary/small@latest") == newest
-
-
-@pytest.mark.parametrize("damaged", [1, 2])
-def test_a_damaged_record_of_an_alias_hinders_no_run_and_the_alias_can_be_pointed_anew(
-    any_store: Store, damaged: int
-) -> None:
-    first, second = (commit(any_store, recipe(number)) for number in range(2))
-    any_store.backend.put(f"aliases/vocabulary/small/latest/{damaged:010d}.json", b"")
-    assert any_store.find(recipe(0)) == first
-    assert any_store.find(recipe(1)) == second
-    third = commit(any_store, recipe(2))
-    assert any_store.resolve("vocabulary/small@latest") == third
-    any_store.backend.put(keys(any_store, "aliases/vocabulary/small/latest/")[-1], b"")
-    with pytest.raises(CorruptArtifact, match="can't be read. Point the alias anew: `bertmill tag REF latest`"):
-        any_store.resolve("vocabulary/small@latest")
-    any_store.aliases.tag(first, "latest")
-    assert any_store.resolve("vocabulary/small@latest") == first
-
-
-@pytest.mark.parametrize("alias", ["beef", "0123456789ab-2", "../latest", "a/b", "Production", ""])
-def test_an_alias_that_looks_like_a_version_or_a_path_is_refused(any_store: Store, alias: str) -> None:
-    made = commit(any_store, recipe())
-    with pytest.raises(UnknownReference):
-        any_store.aliases.tag(made, alias)
-    assert list(any_store.aliases.names("vocabulary", "small")) == ["latest"]
 
 
 # Where it is
