@@ -17,6 +17,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -286,8 +287,9 @@ class Store:
         mine = self.read_manifest(artifact.kind, artifact.name, artifact.version)
         current = None
         if "latest" in self._alias_names(artifact.kind, artifact.name):
-            version = self._current(artifact.kind, artifact.name, "latest")["version"]
-            current = self.read_manifest(artifact.kind, artifact.name, version)
+            with suppress(CorruptArtifact):  # a record that can't be read is what a new one mends
+                version = self._current(artifact.kind, artifact.name, "latest")["version"]
+                current = self.read_manifest(artifact.kind, artifact.name, version)
         if mine is not None and (current is None or current[0].created_at < mine[0].created_at):
             self.tag(artifact, "latest", reason)
 
@@ -295,9 +297,15 @@ class Store:
         return {each.key.split("/")[3] for each in self.backend.list(f"aliases/{kind}/{name}/")}
 
     def _current(self, kind: str, name: str, alias: str) -> dict[str, str]:
-        keys = [each.key for each in self.backend.list(f"aliases/{kind}/{name}/{alias}/")]
-        record: dict[str, str] = json.loads(self.backend.get(max(keys)) or b"{}")
-        return record
+        key = max(each.key for each in self.backend.list(f"aliases/{kind}/{name}/{alias}/"))
+        try:
+            body = json.loads(self.backend.get(key) or b"")
+            return {**body, "version": str(body["version"])}
+        except (ValueError, KeyError, TypeError):
+            raise CorruptArtifact(
+                f"The alias {alias} of {kind}/{name} can't be read: {key} is corrupt. "
+                f"`bertmill tag {kind}/{name}@VERSION {alias} --reason …` sets it again."
+            ) from None
 
     def _versions(self, kind: str, name: str) -> list[str]:
         return sorted(version for _, _, version in self._all_versions(f"artifacts/{kind}/{name}/"))
