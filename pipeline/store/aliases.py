@@ -160,8 +160,7 @@ class Aliases:
             parsed_reference(f"{kind}/{name}@{move.version}")
         except (ValueError, KeyError, TypeError, UnknownReference):
             raise CorruptArtifact(
-                f"The alias record {key} can't be read. Point the alias anew, `bertmill tag REF {alias}`; the history "
-                f"is whole again once that object is restored, or removed."
+                f"The alias record {key} can't be read. Point the alias anew: `bertmill tag REF {alias}`."
             ) from None
         return move
 

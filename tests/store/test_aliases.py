@@ -229,7 +229,7 @@ def test_a_record_that_is_damaged_or_leads_out_of_its_name_is_told_by_its_key(st
     (made,) = committed(store, 1)
     tagged(store, made)
     store.backend.put(key := alias_key(*PRODUCTION, 1), body)
-    told = f"The alias record {key} can't be read. Point the alias anew, `bertmill tag REF production`"
+    told = f"The alias record {key} can't be read. Point the alias anew: `bertmill tag REF production`"
     with pytest.raises(CorruptArtifact, match=told):
         store.aliases.current(*PRODUCTION)
     assert (store.aliases.history(*PRODUCTION), store.aliases.lost(*PRODUCTION)) == ([], [1])
