@@ -102,6 +102,8 @@ class LocalBackend:
                     seen = path.stat()
                 except FileNotFoundError:
                     continue  # removed since it was listed
+                except OSError as error:
+                    raise self._failed("list", key, error) from None
                 yield Stored(key, seen.st_size, seen.st_mtime)
 
     def delete(self, key: str) -> None:
