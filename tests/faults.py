@@ -10,21 +10,22 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from email.message import Message
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
 
 REFUSALS = {
     "slow_down": (503, "SlowDown"),
     "internal_error": (500, "InternalError"),
     "conflict": (409, "ConditionalRequestConflict"),
     "denied": (403, "AccessDenied"),
+    "late_error": (200, "InternalError"),  # of a long request, whose status was sent before its end
 }
 FAULTS = {
     *REFUSALS,
@@ -61,8 +62,9 @@ def is_create_only(request: Request) -> bool:
 
 def matches(request: Request, method: str | None, which: Which) -> bool:
     """Whether a request is of those that are meant; `method` None means any."""
-    found = which in request.target if isinstance(which, str) else which(request)
-    return found and method in (None, request.method)
+    if method not in (None, request.method):
+        return False
+    return which in request.target if isinstance(which, str) else which(request)
 
 
 @dataclass
@@ -80,8 +82,7 @@ class Faults:
     def __init__(self, server: str) -> None:
         self.server = server
         self.ended = Event()
-        self.broken: list[BaseException] = []
-        """What failed in the proxy itself: no fault that was asked for."""
+        self.broken: list[BaseException] = []  # in the proxy itself: no fault that was asked for
         self._rules: list[_Rule] = []
         self._seen: list[Request] = []
         self._lock = Lock()
@@ -93,9 +94,7 @@ class Faults:
         self.address = f"http://127.0.0.1:{self._proxy.server_port}"
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.ended.set()
         self._proxy.shutdown()
         self._proxy.hang_up()
@@ -126,14 +125,13 @@ class Faults:
     def meet(self, request: Request) -> tuple[Request, float]:
         """Note a request; what is to be done to it, and the delay in seconds."""
         with self._lock:
-            rule = next(
-                (each for each in self._rules if each.left != 0 and matches(request, each.method, each.which)), None
-            )
-            if rule is not None:
-                request = replace(request, fault=rule.fault)
-                rule.left = None if rule.left is None else rule.left - 1
+            for rule in self._rules:
+                if rule.left != 0 and matches(request, rule.method, rule.which):
+                    rule.left = None if rule.left is None else rule.left - 1
+                    self._seen.append(replace(request, fault=rule.fault))
+                    return self._seen[-1], rule.delay_s
             self._seen.append(request)
-            return request, rule.delay_s if rule is not None else 0
+            return request, 0
 
 
 class _Proxy(ThreadingHTTPServer):
@@ -165,11 +163,8 @@ class _Proxy(ThreadingHTTPServer):
             self.faults.broken.append(error)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
 
 
 class _Connection(BaseHTTPRequestHandler):
@@ -189,23 +184,24 @@ class _Connection(BaseHTTPRequestHandler):
         if request.fault in REFUSALS:
             self._answer(_refusal(request), None)
         elif len(body) == length:
-            answer = _forwarded(self.server.faults.server, request, body)
-            self._answer(answer, request.fault)
+            self._answer(_forwarded(self.server.faults.server, request, body), request.fault)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _meet  # noqa: N815  (the library's names)
 
-    def _answer(self, answer: _Answer, fault: str | None) -> None:
+    def _answer(self, answer: Answer, fault: str | None) -> None:
         self.close_connection = fault in {"lost", "truncated"} or self.close_connection
         if fault == "lost":
             return
-        self.send_response_only(answer.status)
-        for name, value in answer.headers:
+        status, headers, body = answer
+        self.send_response_only(status)
+        for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        body = answer.body if self.command != "HEAD" else b""
-        if fault in {"reset_in_body", "truncated"}:
-            body = body[: len(body) // 2]
-        self.wfile.write(_flipped(body) if fault == "flipped" else body)
+        middle = len(body) // 2
+        if fault == "flipped":
+            body = body[:middle] + bytes(byte ^ 1 for byte in body[middle : middle + 1]) + body[middle + 1 :]
+        if self.command != "HEAD":
+            self.wfile.write(body[:middle] if fault in {"reset_in_body", "truncated"} else body)
         if fault == "reset_in_body":
             self._reset()
 
@@ -219,28 +215,20 @@ class _Connection(BaseHTTPRequestHandler):
         pass
 
 
-def _forwarded(server: str, request: Request, body: bytes) -> _Answer:
+def _forwarded(server: str, request: Request, body: bytes) -> Answer:
     left_out = {"connection", "expect"} | ({"if-none-match"} if request.fault == "silently_ignored" else set())
     headers = {name: value for name, value in request.headers.items() if name.lower() not in left_out}
-    connection = HTTPConnection(urlsplit(server).netloc, timeout=60)
-    try:
+    with closing(HTTPConnection(urlsplit(server).netloc, timeout=60)) as connection:
         connection.request(request.method, request.target, body, headers)
         answer = connection.getresponse()
         data = answer.read()
         kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in OF_ONE_CONNECTION]
         length = answer.headers.get("Content-Length", "0") if request.method == "HEAD" else str(len(data))
-        return _Answer(answer.status, [*kept, ("Content-Length", length)], data)
-    finally:
-        connection.close()
+        return answer.status, [*kept, ("Content-Length", length)], data
 
 
-def _refusal(request: Request) -> _Answer:
+def _refusal(request: Request) -> Answer:
     status, code = REFUSALS[str(request.fault)]
-    sent = "".join(f"{name}: {value}; " for name, value in request.headers.items())
+    sent = escape("; ".join(f"{name}: {value}" for name, value in request.headers.items()))
     body = f"<Error><Code>{code}</Code><Message>{code} for {sent}</Message></Error>".encode()
-    return _Answer(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))], body)
-
-
-def _flipped(body: bytes) -> bytes:
-    middle = len(body) // 2
-    return body[:middle] + bytes([byte ^ 1 for byte in body[middle : middle + 1]]) + body[middle + 1 :]
+    return status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))], body

@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import CorruptArtifact, StoreError
@@ -170,9 +169,14 @@ class LocalBackend:
 
     def _stored(self, path: Path) -> Iterator[Stored]:
         """What is at the path, unless it was removed since it was listed."""
-        with suppress(FileNotFoundError):
+        key = path.relative_to(self.root).as_posix()
+        try:
             seen = path.stat()
-            yield Stored(path.relative_to(self.root).as_posix(), seen.st_size, seen.st_mtime)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._failed("list", key, error) from None
+        yield Stored(key, seen.st_size, seen.st_mtime)
 
     def _write(
         self, key: str, fill: Callable[[Path], object], place: Callable[[Path, Path], object], mode: int = 0o644
