@@ -136,14 +136,14 @@ class S3Backend:
 
         try:
             parts = list(in_parallel(send_part, range(0, size, part_size), CONCURRENCY))
-            self._complete(key, place, parts, size)
+            self._complete(key, place, parts, size, since=_date_of(started))
         except BaseException:
             with suppress(StoreError):
                 self._s3.call("AbortMultipartUpload", key, lambda: self._client.abort_multipart_upload(**place))
             raise
 
-    def _complete(self, key: str, place: dict[str, Any], parts: list[Any], size: int) -> None:
-        """An upload that isn't there any more was completed by an attempt whose answer was lost: the size tells."""
+    def _complete(self, key: str, place: dict[str, Any], parts: list[Any], size: int, since: float) -> None:
+        """An upload that isn't there any more was completed by an attempt whose answer was lost: the object tells."""
         try:
             self._s3.call(
                 "CompleteMultipartUpload",
@@ -153,7 +153,7 @@ class S3Backend:
             )
         except Expected as error:
             seen = self.look(key)
-            if seen is None or seen.size != size:
+            if seen is None or seen.size != size or seen.modified < since - 1:  # dates are in whole seconds
                 raise self._s3.failed("CompleteMultipartUpload", key, error.cause) from None
 
     def download(self, key: str, sha256: str, size: int, what: str) -> Path:
