@@ -75,18 +75,25 @@ class Aliases:
         def target(last: int | None) -> str | None:
             if last is None:
                 return artifact.version
-            current = self._read(kind, name, LATEST, last)
-            if current.version == artifact.version:
-                return None
-            there = self._store.read_manifest(kind, name, current.version)
-            if there is not None and there[0].created_at >= created_at:
+            if not self._is_newer(artifact, created_at, last):
                 return None
             # One that it has left again, by a rollback, isn't gone back to by being found.
-            return (
-                None if artifact.version in {m.version for m in self.history(kind, name, LATEST)} else artifact.version
-            )
+            been = {move.version for move in self._readable(kind, name, LATEST)}
+            return artifact.version if artifact.version not in been else None
 
         self._move(kind, name, LATEST, reason, target)
+
+    def _is_newer(self, artifact: Artifact, created_at: str, last: int) -> bool:
+        """Whether it was created after what `latest` is at; where that can't be read, after all others."""
+        kind, name = artifact.kind, artifact.name
+        try:
+            current = self._read(kind, name, LATEST, last)
+        except CorruptArtifact:
+            return all(created_at >= manifest.created_at for manifest in self._store.versions(kind, name))
+        if current.version == artifact.version:
+            return False
+        there = self._store.read_manifest(kind, name, current.version)
+        return there is None or created_at > there[0].created_at
 
     def rollback(self, kind: str, name: str, alias: str, reason: str = "") -> Move:
         """Point the alias at where it was before its last move; again, at the one before that.
@@ -133,6 +140,17 @@ class Aliases:
             if self._backend.create(alias_key(kind, name, alias, move.seq), canonical_json(body)):
                 return move
 
+    def _readable(self, kind: str, name: str, alias: str) -> list[Move]:
+        """Its moves without those whose record is damaged."""
+
+        def read(seq: int) -> list[Move]:
+            try:
+                return [self._read(kind, name, alias, seq)]
+            except CorruptArtifact:
+                return []
+
+        return [move for found in in_parallel(read, self._seqs(kind, name, alias)) for move in found]
+
     def _seqs(self, kind: str, name: str, alias: str) -> list[int]:
         stems = [PurePosixPath(each.key).stem for each in self._backend.list(f"aliases/{kind}/{name}/{alias}/")]
         return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
@@ -146,8 +164,9 @@ class Aliases:
             parsed_reference(f"{kind}/{name}@{move.version}")
         except (ValueError, KeyError, TypeError, UnknownReference):
             raise CorruptArtifact(
-                f"The alias record {key} can't be read. Point the alias anew, `bertmill tag REF {alias}`; the history "
-                f"is whole again once that object is restored, or removed."
+                f"The alias {alias} of {kind}/{name} can't be read: {key} is damaged. `bertmill tag "
+                f"{kind}/{name}@VERSION {alias}` sets it anew; its history is whole again once that object is "
+                f"restored, or removed."
             ) from None
         return move
 

@@ -229,7 +229,7 @@ def test_a_record_that_is_damaged_or_leads_out_of_its_name_is_told_by_its_key(st
     (made,) = committed(store, 1)
     tagged(store, made)
     store.backend.put(key := alias_key(*PRODUCTION, 1), body)
-    told = f"The alias record {key} can't be read. Point the alias anew, `bertmill tag REF production`"
+    told = f"The alias production of vocabulary/small can't be read: {key} is damaged. `bertmill tag vocabulary/small@V"
     for act in (store.aliases.current, store.aliases.history, store.aliases.rollback):
         with pytest.raises(CorruptArtifact, match=told):
             act(*PRODUCTION)
@@ -238,21 +238,38 @@ def test_a_record_that_is_damaged_or_leads_out_of_its_name_is_told_by_its_key(st
     assert store.resolve(str(made)) == made, "by its version it is still found"
 
 
+def damage_last(store: Store, alias: str) -> str:
+    """Cut off the alias' last record; returns its key."""
+    (*_, last) = keys(store, f"aliases/vocabulary/small/{alias}/")
+    store.backend.put(last, b"{")
+    return last
+
+
 @pytest.mark.parametrize("alias", ["production", "latest"])
-def test_an_alias_whose_last_record_is_damaged_is_pointed_anew_as_the_message_says(
-    any_store: Store, alias: str
-) -> None:
-    (made,) = committed(any_store, 1)
-    any_store.aliases.tag(made, alias)
-    (*_, last) = keys(any_store, f"aliases/vocabulary/small/{alias}/")
-    any_store.backend.put(last, b"{")
-    any_store.aliases.tag(made, alias, "mended")
-    assert any_store.resolve(f"vocabulary/small@{alias}") == made
-    assert any_store.find(recipe()) == made
+def test_an_alias_whose_last_record_is_damaged_is_set_anew_as_the_message_says(any_store: Store, alias: str) -> None:
+    first, second = committed(any_store, 2)
+    any_store.aliases.tag(second, alias)
+    last = damage_last(any_store, alias)
+    any_store.aliases.tag(first, alias, "mended")
+    assert any_store.resolve(f"vocabulary/small@{alias}") == first
     with pytest.raises(CorruptArtifact):
         any_store.aliases.history(*SMALL, alias)
     any_store.backend.delete(last)
     assert any_store.aliases.history(*SMALL, alias)[-1].reason == "mended"
+
+
+def test_a_latest_whose_last_record_is_damaged_hinders_no_run_and_the_newest_sets_it_anew(any_store: Store) -> None:
+    first, second = committed(any_store, 2)
+    damaged = damage_last(any_store, "latest")
+    assert any_store.find(recipe(0)) == first
+    assert keys(any_store, "aliases/")[-1] == damaged, "an older one doesn't"
+    assert any_store.find(recipe(1)) == second
+    assert at(any_store, LATEST) == second.version
+    third = commit(any_store, recipe(2))
+    assert at(any_store, LATEST) == third.version, "an old record that is damaged hinders none either"
+    damage_last(any_store, "latest")
+    fourth = commit(any_store, recipe(3))
+    assert at(any_store, LATEST) == fourth.version
 
 
 def test_what_lies_beside_the_records_of_an_alias_is_none_of_them(store: Store) -> None:

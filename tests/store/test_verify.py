@@ -107,7 +107,7 @@ def test_an_alias_record_that_cannot_be_read_is_told_and_the_others_are_looked_a
     assert [line.partition(". ")[0] for line in told] == [
         f"vocabulary/small@{alias} has a damaged history" for alias in ("latest", "tested")
     ]
-    assert "aliases/vocabulary/small/tested/0000000001.json can't be read" in told[1]
+    assert "aliases/vocabulary/small/tested/0000000001.json is damaged" in told[1]
 
 
 def test_what_lies_beside_the_aliases_is_none(store: Store) -> None:
