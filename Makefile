@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 READY := $(VENV)/installed
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-long check install clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -13,6 +13,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# The races and kills of which `make test` does a sample, in full. An hour or so.
+test-long: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --long -m long
 
 check: $(READY)
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure

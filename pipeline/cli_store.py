@@ -178,6 +178,8 @@ def tag(
     for move in store.aliases.history(kind, name, alias):
         what = "back to" if move.rollback else "to"
         typer.echo(f"{move.seq:5}  {move.at[:19]}  {move.by:12}  {what} {move.version}  {move.reason}".rstrip())
+    for seq in store.aliases.lost(kind, name, alias):
+        typer.echo(f"{seq:5}  is lost: the record is missing or can't be read")
 
 
 @store_command

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.store import Store, open_store
+from pipeline.store.service import _session
 
 BUCKET = "bertmill-tests"
 
@@ -23,6 +24,7 @@ def no_settings_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for name in [name for name in os.environ if name.startswith(("BERTMILL_", "AWS_", "PREFECT_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BERTMILL_HOME", str(tmp_path / "home"))
+    _session.cache_clear()  # which remembers credentials
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     bound_to = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3"}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ministack"))],
+            [sys.executable, str(Path(__file__).with_name("s3_server.py"))],
             env=os.environ | bound_to,
             stdout=output,
             stderr=output,
@@ -100,6 +102,19 @@ def wait_for(address: str, server: subprocess.Popen[bytes], log: Path, within_s:
         else:
             return
     raise RuntimeError(f"the S3 server didn't answer: {log.read_text(errors='replace')[-2000:]}")
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often a test marked `long(sample, full)` does what it does: the sample, or with --long the full number."""
+    sample: int
+    full: int
+    sample, full = request.node.get_closest_marker("long").args
+    return full if request.config.getoption("long") else sample
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="tests marked `long` do their full number of rounds")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -259,5 +259,6 @@ def test_an_interrupted_stage_ends_at_once_with_130_and_a_sentence(
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert (process.returncode, out) == (130, ""), err
-    assert err == "bertmill: interrupted; run the same command again to go on.\n"
+    done = Done([], process.returncode, out, err)
+    assert said(done) == ["bertmill: interrupted; run the same command again to go on."]
     assert not living_with(f"TMPDIR={scratch}", within_s=10)

@@ -136,7 +136,7 @@ def test_verify_ends_with_1_and_a_line_for_each_problem(store: Store) -> None:
     store.backend.delete(alias_key("vocabulary", "small", "latest", 1))
     assert answer("verify", status=1) == [
         f"vocab.txt of {made} has 10 bytes, not 11",
-        "vocabulary/small@latest has gaps in its history",
+        "vocabulary/small@latest has lost move 1 of its history: it is missing or can't be read",
         f"2 problems in {store.url}. The stage that made an artifact makes it again: `bertmill KIND PRESET --force`.",
     ]
     assert answer("verify", made, status=1)[1].startswith(f"1 problem in {made}. ")
@@ -197,6 +197,10 @@ def test_an_alias_tells_its_moves_and_goes_back_along_them(store: Store) -> None
         f"    2  T  {user}  to {second.version}",
         f"    3  T  {user}  back to {first.version}  it can't spell",
     ]
+    store.backend.put(alias_key("vocabulary", "small", "production", 2), b"{")
+    assert answer("tag", "vocabulary/small", "production", "--history")[-1] == (
+        "    2  is lost: the record is missing or can't be read"
+    )
     assert "was at no other version before that is left" in refusal(
         "tag", "vocabulary/small", "production", "--rollback"
     )

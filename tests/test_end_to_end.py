@@ -18,7 +18,6 @@ from pipeline.corpus.sources import sample_path
 from pipeline.store import Store, open_store
 from tests.processes import living_with
 
-KILLS = int(os.environ.get("TEST_KILLS", "3"))
 STAGES = ("corpus", "vocabulary", "dataset", "pretraining", "evaluation")
 
 PRESET = """
@@ -135,11 +134,12 @@ assert len(best) == 5 and all(len(one["token_str"]) for one in best)
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
 
+@pytest.mark.long(3, 20)
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_artifacts(
-    home: Home, tmp_path: Path, preset: Path
+    home: Home, tmp_path: Path, preset: Path, rounds: int
 ) -> None:
     moments, kills = random.Random(20_261_123), 0
-    for number in range(KILLS):  # a run may end before its moment comes: then another is begun
+    for number in range(rounds):  # a run may end before its moment comes: then another is begun
         killed = Home(tmp_path / f"home-{number}", preset, {"PREFECT_API_URL": server_address(home)})
         while not finished(killed, "evaluation"):
             process = killed.start("run", str(preset))
@@ -152,9 +152,9 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_artifacts(
                 process.communicate()
                 assert not living_with(f"BERTMILL_HOME={killed.folder}", within_s=10), "nothing goes on beside the next"
         assert killed.digests() == home.digests()
-        if kills >= KILLS:
+        if kills >= rounds:
             break
-    assert kills >= KILLS
+    assert kills >= rounds
 
 
 def finished(home: Home, kind: str) -> bool:

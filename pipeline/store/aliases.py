@@ -9,6 +9,7 @@ a listing of the alias and one small read to follow it.
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -58,8 +59,14 @@ class Aliases:
         return self._read(kind, name, alias, seqs[-1]) if seqs else None
 
     def history(self, kind: str, name: str, alias: str) -> list[Move]:
-        """All its moves, oldest first."""
-        return list(in_parallel(lambda seq: self._read(kind, name, alias, seq), self._seqs(kind, name, alias)))
+        """Its moves, oldest first: all that can be read."""
+        moves = in_parallel(lambda seq: self._readable(kind, name, alias, seq), self._seqs(kind, name, alias))
+        return [move for move in moves if move is not None]
+
+    def lost(self, kind: str, name: str, alias: str) -> list[int]:
+        """The numbers of moves that are missing from the history, or can't be read."""
+        last = max(self._seqs(kind, name, alias), default=0)
+        return sorted({*range(1, last + 1)} - {move.seq for move in self.history(kind, name, alias)})
 
     def tag(self, artifact: Artifact, alias: str, reason: str = "") -> None:
         """Point `alias` at the artifact."""
@@ -72,28 +79,18 @@ class Aliases:
         """Point `latest` at an artifact that was created then, unless it has been there, or is at a newer one."""
         kind, name = artifact.kind, artifact.name
 
-        def target(last: int | None) -> str | None:
-            if last is None:
-                return artifact.version
-            if not self._is_newer(artifact, created_at, last):
-                return None
+        def target(current: Move | None) -> str | None:
+            if current is not None:
+                if current.version == artifact.version:
+                    return None
+                there = self._store.read_manifest(kind, name, current.version)
+                if there is not None and there[0].created_at >= created_at:
+                    return None
             # One that it has left again, by a rollback, isn't gone back to by being found.
-            been = {move.version for move in self._readable(kind, name, LATEST)}
-            return artifact.version if artifact.version not in been else None
+            been = {move.version for move in self.history(kind, name, LATEST)}
+            return None if artifact.version in been else artifact.version
 
         self._move(kind, name, LATEST, reason, target)
-
-    def _is_newer(self, artifact: Artifact, created_at: str, last: int) -> bool:
-        """Whether it was created after what `latest` is at; where that can't be read, after all others."""
-        kind, name = artifact.kind, artifact.name
-        try:
-            current = self._read(kind, name, LATEST, last)
-        except CorruptArtifact:
-            return all(created_at >= manifest.created_at for manifest in self._store.versions(kind, name))
-        if current.version == artifact.version:
-            return False
-        there = self._store.read_manifest(kind, name, current.version)
-        return there is None or created_at > there[0].created_at
 
     def rollback(self, kind: str, name: str, alias: str, reason: str = "") -> Move:
         """Point the alias at where it was before its last move; again, at the one before that.
@@ -102,10 +99,11 @@ class Aliases:
         """
         left = {each.version for each in self._store.listing(kind, name) if not each.is_retracted}
 
-        def target(_: int | None) -> str:
-            *before, current = _standing(self.history(kind, name, alias)) or [""]
-            before = [version for version in before if version in left]
-            while before and before[-1] == current:  # what came between was retracted
+        def target(current: Move | None) -> str:
+            stood = _standing(self.history(kind, name, alias))
+            here = stood.pop() if current is not None and stood else None
+            before = [version for version in stood if version in left]
+            while before and before[-1] == here:  # what came between was retracted
                 before.pop()
             if not before:
                 raise UnknownReference(
@@ -124,36 +122,34 @@ class Aliases:
         name: str,
         alias: str,
         reason: str,
-        target: Callable[[int | None], str | None],
+        target: Callable[[Move | None], str | None],
         *,
         rollback: bool = False,
     ) -> Move | None:
-        """Append a move to what `target` chooses in view of the last one's number, anew where another was faster."""
+        """Append a move to what `target` chooses in view of the current one, anew where another was faster.
+
+        A current one that can't be read counts as none: the alias is pointed anew.
+        """
         self._store.check_before_commit()
         while True:
-            last = max(self._seqs(kind, name, alias), default=None)
-            if (version := target(last)) is None:
+            seqs = self._seqs(kind, name, alias)
+            current = self._readable(kind, name, alias, seqs[-1]) if seqs else None
+            if (version := target(current)) is None:
                 return None
             at = datetime.now(UTC).isoformat(timespec="microseconds")
-            move = Move((last or 0) + 1, version, reason, at, user_name(), rollback)
+            move = Move(seqs[-1] + 1 if seqs else 1, version, reason, at, user_name(), rollback)
             body = asdict(move) | {"nonce": secrets.token_hex(8)}
             if self._backend.create(alias_key(kind, name, alias, move.seq), canonical_json(body)):
                 return move
 
-    def _readable(self, kind: str, name: str, alias: str) -> list[Move]:
-        """Its moves without those whose record is damaged."""
-
-        def read(seq: int) -> list[Move]:
-            try:
-                return [self._read(kind, name, alias, seq)]
-            except CorruptArtifact:
-                return []
-
-        return [move for found in in_parallel(read, self._seqs(kind, name, alias)) for move in found]
-
     def _seqs(self, kind: str, name: str, alias: str) -> list[int]:
         stems = [PurePosixPath(each.key).stem for each in self._backend.list(f"aliases/{kind}/{name}/{alias}/")]
         return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
+
+    def _readable(self, kind: str, name: str, alias: str, seq: int) -> Move | None:
+        with suppress(CorruptArtifact):
+            return self._read(kind, name, alias, seq)
+        return None
 
     def _read(self, kind: str, name: str, alias: str, seq: int) -> Move:
         key = alias_key(kind, name, alias, seq)
@@ -164,9 +160,7 @@ class Aliases:
             parsed_reference(f"{kind}/{name}@{move.version}")
         except (ValueError, KeyError, TypeError, UnknownReference):
             raise CorruptArtifact(
-                f"The alias {alias} of {kind}/{name} can't be read: {key} is damaged. `bertmill tag "
-                f"{kind}/{name}@VERSION {alias}` sets it anew; its history is whole again once that object is "
-                f"restored, or removed."
+                f"The alias record {key} can't be read. Point the alias anew: `bertmill tag REF {alias}`."
             ) from None
         return move
 

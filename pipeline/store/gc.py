@@ -249,7 +249,8 @@ class _Collection:
 
     def _broken(self, removed: set[str]) -> list[str]:
         """Versions that came to be since we looked, and lack what we removed."""
-        new = [version for version in self.store.listing() if version not in set(self.listed)]
+        known = set(self.listed)
+        new = [version for version in self.store.listing() if version not in known and not version.is_retracted]
         return [
             version.reference
             for version, manifest in self.store.manifests(new)

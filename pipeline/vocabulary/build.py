@@ -41,8 +41,7 @@ def build_vocabulary(
     with store.draft(recipe, force=force) as draft:
         write_tokenizer_files(draft.folder, vocabulary, lowercase=config.lowercase, strip_accents=config.strip_accents)
         (draft.folder / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
-        for name in (*TOKENIZER_FILES, "card.json"):
-            draft.add(name)
+        draft.add_all([*TOKENIZER_FILES, "card.json"])
         made = draft.commit(totals={"size": len(vocabulary), "words": counts.total()}, metrics=card)
     log.info("made %s: %s entries, unknown rate %.4f %%", made, len(vocabulary), 100 * card["unknown_rate"])
     return made

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.store import Store, open_store
+from pipeline.store.service import _session
 
 
 @pytest.fixture
@@ -15,9 +16,8 @@ def versioned_store(s3_server: dict[str, str], tmp_path: Path, monkeypatch: pyte
     """An empty store on a bucket of its own, whose versioning is enabled."""
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which remembers credentials
-    bucket = f"versioned-{uuid.uuid4().hex}"
-    client = boto3.client("s3")
+    _session.cache_clear()  # which remembers credentials
+    bucket, client = f"versioned-{uuid.uuid4().hex}", boto3.Session().client("s3")
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     return open_store(

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, LeaseLost, StoreError
-from pipeline.store import Holder, Recipe, Store, open_store
+from pipeline.store import Holder, Store, open_store
 from pipeline.store.artifact import canonical_json
 from pipeline.store.lease import _boot_id, _started
 from tests.artifacts import keys, recipe
 
 ROOT = f"work/vocabulary/{recipe().fingerprint}/"
-RACERS, ROUNDS = 16, 4
 OWNER = """
 import sys, time
 from pathlib import Path
@@ -89,43 +88,6 @@ def until(true: Callable[[], bool], within_s: float = 20) -> None:
     while not true():
         assert time.monotonic() < deadline, "it came to be in time"
         time.sleep(0.02)
-
-
-def test_of_many_that_race_for_an_expired_lease_one_owns_the_next_epoch_and_the_others_wait(any_store: Store) -> None:
-    store = with_lease(any_store, 3)
-    expired = [recipe(number) for number in range(1, ROUNDS + 1)]
-    for number, each in enumerate(expired):
-        key = f"work/vocabulary/{each.fingerprint}/{10 + number:010d}/lease.json"
-        store.backend.put(key, b"of a run that nothing is heard of any more")
-    time.sleep(4.1)
-    for number, each in enumerate(expired):
-        race = Race(each)
-        with ThreadPoolExecutor(RACERS) as pool:
-            list(pool.map(race.run, [open_store(store.settings) for _ in range(RACERS)]))
-        assert race.owners == [10 + number + 1]
-
-
-class Race:
-    """Each tries to own the recipe; who does, holds on until all others have waited for it, and more than once."""
-
-    def __init__(self, raced: Recipe) -> None:
-        self.raced = raced
-        self.owners: list[int] = []
-        self._waiting: set[int] = set()
-        self._ended = threading.Event()
-
-    def run(self, store: Store) -> None:
-        with suppress(InterruptedError), store.lease(self.raced, self._wait) as lease:
-            self.owners.append(lease.epoch)
-            until(lambda: len(self._waiting) == RACERS - 1)
-            self._ended.set()
-            time.sleep(1.5)
-            lease.check()
-
-    def _wait(self, holder: Holder) -> None:
-        self._waiting.add(threading.get_ident())
-        if self._ended.is_set():
-            raise InterruptedError
 
 
 def test_the_second_sees_who_is_first_and_how_far_and_goes_on_soon_after_the_release(

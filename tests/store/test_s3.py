@@ -17,6 +17,7 @@ from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.store import Store, open_store, s3
 from pipeline.store.keys import blob_key
 from pipeline.store.s3 import PART_SIZE, S3Backend
+from pipeline.store.service import _session
 from tests.artifacts import commit, keys, recipe
 from tests.conftest import BUCKET
 
@@ -25,7 +26,7 @@ from tests.conftest import BUCKET
 def s3_store(s3_server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which remembers credentials
+    _session.cache_clear()  # which remembers credentials
     return opened(f"s3://{BUCKET}/{tmp_path.name}", tmp_path)
 
 
@@ -54,7 +55,7 @@ def test_a_missing_bucket_is_told_in_a_sentence_without_secrets(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret := uuid.uuid4().hex)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", identity := uuid.uuid4().hex)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    _session.cache_clear()
     with pytest.raises(StoreError) as error:
         act(opened("s3://no-such-bucket/x", tmp_path))
     assert "There is no bucket 'no-such-bucket'" in str(error.value)
@@ -73,7 +74,7 @@ def test_missing_credentials_are_told_in_a_sentence(
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    _session.cache_clear()
     with pytest.raises(StoreError, match="No credentials for .* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         opened(s3_store.url, tmp_path).find(recipe())
 
@@ -139,7 +140,7 @@ def test_a_listing_longer_than_a_page_is_whole_and_in_order(s3_store: Store) -> 
 
 def in_bucket(store: Store) -> list[str]:
     """All versions and delete markers of its bucket, by their keys."""
-    found = boto3.client("s3").list_object_versions(Bucket=backend_of(store).bucket)
+    found = boto3.Session().client("s3").list_object_versions(Bucket=backend_of(store).bucket)
     return sorted(each["Key"] for each in [*found.get("Versions", []), *found.get("DeleteMarkers", [])])
 
 
@@ -206,7 +207,7 @@ def test_a_listing_of_what_was_removed_too_is_the_same_where_no_versions_are_kep
 
 
 def test_an_upload_that_was_begun_is_listed_as_unfinished_and_can_be_discarded(s3_store: Store) -> None:
-    backend, client = backend_of(s3_store), boto3.client("s3")
+    backend, client = backend_of(s3_store), boto3.Session().client("s3")
     prefix = s3_store.url.rpartition("/")[2]
     for place in (prefix, f"{prefix}-other"):
         client.create_multipart_upload(Bucket=BUCKET, Key=f"{place}/blobs/large")
@@ -238,7 +239,7 @@ def test_a_digest_is_of_the_bytes_that_the_store_has_whatever_the_cache_has(
 def test_versioning_is_what_the_bucket_says(s3_store: Store, versioned_store: Store) -> None:
     assert (s3_store.backend.versioning(), versioned_store.backend.versioning()) == ("off", "enabled")
     suspended: Any = {"Status": "Suspended"}
-    boto3.client("s3").put_bucket_versioning(
+    boto3.Session().client("s3").put_bucket_versioning(
         Bucket=backend_of(versioned_store).bucket, VersioningConfiguration=suspended
     )
     assert versioned_store.backend.versioning() == "suspended"
