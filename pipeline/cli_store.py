@@ -159,12 +159,18 @@ def tag(
         store.aliases.tag(artifact, alias, reason)
         typer.echo(f"{artifact.kind}/{artifact.name}@{alias} -> {artifact.reference}")
         return
+    if history and rollback:
+        raise ConfigError("--history shows an alias' moves and --rollback makes one: give one of them.")
     kind, name, _ = parsed_reference(reference)
-    if store.aliases.current(kind, name, alias) is None:
-        known = store.aliases.names(kind, name)
+    if "@" in reference:
         raise UnknownReference(
-            f"{kind}/{name} has no alias {alias!r}. {nearest(alias, known) if known else ''}".strip()
+            f"{reference!r} names a version, and an alias has its history at {kind}/{name}: give that. To go to the "
+            f"version, give neither --history nor --rollback."
         )
+    if alias not in (known := store.aliases.names(kind, name)):
+        if not known:
+            store.version(reference)  # which says so where there is no such name
+        raise UnknownReference(f"{kind}/{name} has no alias {alias!r}. {nearest(alias, known)}")
     if rollback:
         move = store.aliases.rollback(kind, name, alias, reason)
         typer.echo(f"{kind}/{name}@{alias} -> {kind}/{name}@{move.version}")

@@ -53,7 +53,8 @@ def examine_store(store: "Store") -> Iterator[Finding]:
 def _reachable(store: "Store") -> tuple[str, str]:
     started = time.monotonic()
     names = {(each.kind, each.name) for each in store.listing()}
-    return OK, f"{store.url} has {len(names):,} names, listed in {(time.monotonic() - started) * 1000:,.0f} ms"
+    has = f"{len(names):,} {'name' if len(names) == 1 else 'names'}"
+    return OK, f"{store.url} has {has}, listed in {(time.monotonic() - started) * 1000:,.0f} ms"
 
 
 def _writable(store: "Store") -> tuple[str, str]:
@@ -101,7 +102,7 @@ def _unfinished(store: "Store") -> tuple[str, str]:
     old = [each for each in store.backend.unfinished() if store.backend.now() - each.modified > FORGOTTEN_S]
     if not old:
         return OK, "no upload that was begun was forgotten"
-    return NOTE, f"{len(old):,} uploads were begun more than a day ago and never ended; `bertmill gc` removes them"
+    return NOTE, f"uploads begun more than a day ago and never ended: {len(old):,}; `bertmill gc --delete` removes them"
 
 
 def _throughput(store: "Store") -> tuple[str, str]:

@@ -263,6 +263,20 @@ def test_a_rollback_of_an_alias_whose_last_record_is_damaged_goes_where_it_was_b
     assert any_store.aliases.rollback(*PRODUCTION).version == second.version
 
 
+def test_a_latest_whose_record_is_damaged_hinders_no_run_and_what_it_was_not_at_before_sets_it_anew(
+    any_store: Store,
+) -> None:
+    first, second = committed(any_store, 2)
+    any_store.backend.put(alias_key(*LATEST, 2), b"{")
+    assert any_store.find(recipe(0)) == first
+    assert len(keys(any_store, "aliases/")) == 2, "finding the older one doesn't move it"
+    assert any_store.find(recipe(1)) == second
+    assert at(any_store, LATEST) == second.version
+    any_store.backend.put(alias_key(*LATEST, 3), b"{")
+    third = commit(any_store, recipe(2))
+    assert at(any_store, LATEST) == third.version
+
+
 def test_what_lies_beside_the_records_of_an_alias_is_none_of_them(store: Store) -> None:
     (made,) = committed(store, 1)
     tagged(store, made)

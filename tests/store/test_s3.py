@@ -1,17 +1,20 @@
 """Against a real S3 server: failures in one sentence without secrets, a cache that is checked, a lost answer."""
 
+import hashlib
 import os
+import time
 import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import CorruptArtifact, StoreError
-from pipeline.store import Store, open_store
+from pipeline.store import Store, open_store, s3
 from pipeline.store.keys import blob_key
 from pipeline.store.s3 import PART_SIZE, S3Backend
 from pipeline.store.service import _session
@@ -130,3 +133,120 @@ def test_a_listing_longer_than_a_page_is_whole_and_in_order(s3_store: Store) -> 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: s3_store.backend.put(name, b""), names))
     assert [each.key for each in s3_store.backend.list("many/")] == names
+
+
+# What garbage collection and the doctor ask for
+
+
+def in_bucket(store: Store) -> list[str]:
+    """All versions and delete markers of its bucket, by their keys."""
+    found = boto3.Session().client("s3").list_object_versions(Bucket=backend_of(store).bucket)
+    return sorted(each["Key"] for each in [*found.get("Versions", []), *found.get("DeleteMarkers", [])])
+
+
+def test_a_refreshed_object_is_young_and_has_its_own_bytes_whether_it_is_copied_whole_or_in_parts(
+    s3_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "LONGEST_COPY", 5 << 20)
+    backend = backend_of(s3_store)
+    (tmp_path / "large").write_bytes(data := os.urandom(12 << 20))
+    large = blob_key(hashlib.sha256(data).hexdigest())
+    backend.upload(large, tmp_path / "large")
+    backend.put("work/small", b"mill")
+    time.sleep(2)
+    before = {each.key: each.modified for each in backend.list("")}
+    assert [backend.refresh(key) for key in ("work/small", large, "work/none")] == [True, True, False]
+    after = {each.key: each.modified for each in backend.list("")}
+    assert {key for key in before if after[key] > before[key]} == {"work/small", large}
+    assert backend.get("work/small") == b"mill"
+    assert backend.digest(large) == hashlib.sha256(data).hexdigest()
+    assert list(backend.unfinished()) == []
+
+
+def test_an_erased_object_leaves_no_version_and_its_neighbours_all_theirs(versioned_store: Store) -> None:
+    backend = backend_of(versioned_store)
+    for data in (b"1", b"2"):
+        backend.put("blobs/a", data)
+        backend.put("blobs/a-2", data)
+    backend.delete("blobs/a")
+    assert in_bucket(versioned_store) == ["x/blobs/a"] * 3 + ["x/blobs/a-2"] * 2
+    backend.erase("blobs/a")
+    assert in_bucket(versioned_store) == ["x/blobs/a-2"] * 2
+    backend.erase("blobs/a-2")
+    backend.erase("blobs/never-was")
+    assert in_bucket(versioned_store) == []
+
+
+def test_an_object_is_erased_where_no_versions_are_kept_too_and_from_the_cache(s3_store: Store) -> None:
+    made = commit(s3_store, recipe())
+    path = s3_store.file(made, "vocab.txt")
+    key = blob_key(s3_store.manifest(made).file("vocab.txt").sha256)
+    s3_store.backend.erase(key)
+    assert s3_store.backend.look(key) is None
+    assert not path.exists()
+    assert len(keys(s3_store, "blobs/")) == 1, "the others stay"
+
+
+def test_a_listing_of_what_was_removed_too_has_each_key_once_and_by_its_newest_bytes(versioned_store: Store) -> None:
+    backend = backend_of(versioned_store)
+    for data in (b"1", b"22"):
+        for key in ("blobs/b-gone", "blobs/a-here", "blobs/c-here"):
+            backend.put(key, data)
+    backend.put("work/other", b"")
+    backend.delete("blobs/b-gone")
+    assert [each.key for each in backend.list("blobs/")] == ["blobs/a-here", "blobs/c-here"]
+    listed = [(each.key, each.size) for each in backend.list("blobs/", removed=True)]
+    assert listed == [("blobs/a-here", 2), ("blobs/b-gone", 2), ("blobs/c-here", 2)]
+
+
+def test_a_listing_of_what_was_removed_too_is_the_same_where_no_versions_are_kept(s3_store: Store) -> None:
+    for key in ("blobs/a", "blobs/b"):
+        s3_store.backend.put(key, b"1")
+    s3_store.backend.delete("blobs/a")
+    assert [each.key for each in s3_store.backend.list("blobs/", removed=True)] == ["blobs/b"]
+
+
+def test_an_upload_that_was_begun_is_listed_as_unfinished_and_can_be_discarded(s3_store: Store) -> None:
+    backend, client = backend_of(s3_store), boto3.Session().client("s3")
+    prefix = s3_store.url.rpartition("/")[2]
+    for place in (prefix, f"{prefix}-other"):
+        client.create_multipart_upload(Bucket=BUCKET, Key=f"{place}/blobs/large")
+    (left,) = backend.unfinished()
+    assert (left.key, left.size) == ("blobs/large", 0)
+    assert abs(backend.now() - left.modified) < 60
+    backend.discard(left)
+    backend.discard(left)
+    assert list(backend.unfinished()) == []
+    assert list(opened(f"{s3_store.url}-other", s3_store.settings.home).backend.unfinished()), "another store's stays"
+
+
+def test_a_digest_is_of_the_bytes_that_the_store_has_whatever_the_cache_has(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PART_SIZE", 1_000)
+    made = commit(s3_store, recipe(), {"vocab.txt": "mill\n" * 700})
+    entry = s3_store.manifest(made).file("vocab.txt")
+    key = blob_key(entry.sha256)
+    assert s3_store.backend.digest(key) == entry.sha256
+    s3_store.file(made, "vocab.txt")
+    for data in (b"", b"m" * 3_500):
+        s3_store.backend.put(key, data)
+        assert s3_store.backend.digest(key) == hashlib.sha256(data).hexdigest()
+    s3_store.backend.delete(key)
+    assert s3_store.backend.digest(key) is None
+
+
+def test_versioning_is_what_the_bucket_says(s3_store: Store, versioned_store: Store) -> None:
+    assert (s3_store.backend.versioning(), versioned_store.backend.versioning()) == ("off", "enabled")
+    suspended: Any = {"Status": "Suspended"}
+    boto3.Session().client("s3").put_bucket_versioning(
+        Bucket=backend_of(versioned_store).bucket, VersioningConfiguration=suspended
+    )
+    assert versioned_store.backend.versioning() == "suspended"
+
+
+def test_the_clock_is_the_services(s3_store: Store) -> None:
+    s3_store.backend.put("work/a", b"")
+    seen = s3_store.backend.look("work/a")
+    assert seen is not None
+    assert abs(s3_store.backend.now() - seen.modified) < 10
