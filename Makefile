@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 READY := $(VENV)/installed
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-cluster check install clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -13,6 +13,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Against real servers from Debian packages, which it installs where they are missing: that takes root.
+test-cluster: $(READY)
+	tests/cluster/install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/cluster
 
 check: $(READY)
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
