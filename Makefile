@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 READY := $(VENV)/installed
 
-.PHONY: demo test test-long check install clean
+.PHONY: demo test test-long test-cluster check install clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -17,6 +17,16 @@ test: $(READY)
 # The races and kills of which `make test` does a sample, in full. An hour or so.
 test-long: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --long -m long
+
+# Against real servers from Debian packages, which it installs where they are missing: that takes root.
+test-cluster: $(READY) $(VENV)/ministack/installed
+	tests/cluster/install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/cluster
+
+$(VENV)/ministack/installed: tests/cluster/ministack.txt
+	$(PYTHON) -m venv $(VENV)/ministack
+	$(VENV)/ministack/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 check: $(READY)
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure

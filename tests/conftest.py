@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         )
     variables = {
         "AWS_ENDPOINT_URL_S3": address,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCESS_KEY_ID": uuid.uuid4().hex,
+        "AWS_SECRET_ACCESS_KEY": uuid.uuid4().hex,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     try:
@@ -62,8 +63,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             "s3",
             endpoint_url=address,
             region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         )
         client.create_bucket(Bucket=BUCKET)
         yield variables
@@ -118,7 +119,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it."""
+    """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it.
+
+    In cluster/ what is started is up within seconds, and each worker starts its own.
+    """
     for item in items:
         place = item.path.relative_to(Path(__file__).parent).parts[0]
-        item.add_marker(pytest.mark.xdist_group(place))
+        if place != "cluster":
+            item.add_marker(pytest.mark.xdist_group(place))

@@ -55,7 +55,7 @@ class Backend(Protocol):
         """The sha256 of the bytes that the store has now, whatever copies there are."""
 
     def refuses_damage(self) -> bool:
-        """Whether an upload whose bytes aren't those of its sha256 fails: tried out, on a key that is removed again."""
+        """Whether an upload fails whose bytes aren't those that its checksum is of: tried out, on a key of its own."""
 
     def versioning(self) -> str:
         """Whether older versions of objects are kept: `enabled`, `suspended`, `off`, or `unknown`."""

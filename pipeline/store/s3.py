@@ -115,7 +115,8 @@ class S3Backend:
         def send(place: dict[str, Any], start: int, end: int) -> str:
             with source.open("rb") as file:
                 file.seek(start)
-                return self._client.upload_part(Body=file.read(end - start), **place)["ETag"]
+                data = file.read(end - start)
+            return self._client.upload_part(Body=data, ContentMD5=_md5(data), **place)["ETag"]
 
         self._in_parts("UploadPart", key, size, PART_SIZE, send)
 
@@ -203,10 +204,10 @@ class S3Backend:
             return b""
 
     def refuses_damage(self) -> bool:
-        key, checksum = f"work/self-test/{secrets.token_hex(8)}", base64.b64encode(bytes(32)).decode()
+        key, data = f"work/self-test/{secrets.token_hex(8)}", b"as it was sent"
         damaged = DAMAGED | {"400"}
         try:
-            self._s3.call("PutObject", key, lambda: self._put(key, b"not it", ChecksumSHA256=checksum), damaged, 0)
+            self._s3.call("PutObject", key, lambda: self._put(key, data, ContentMD5=_md5(b"as it came")), damaged, 0)
         except Expected:
             return True
         self.delete(key)
@@ -278,7 +279,12 @@ class S3Backend:
         return Stored(listed["Key"][len(self._s3.prefix) :], listed["Size"], listed["LastModified"].timestamp())
 
     def _put(self, key: str, data: bytes, **more: Any) -> Any:
-        return self._client.put_object(Body=data, **self._s3.where(key), **self._encryption, **more)
+        sent: dict[str, Any] = {"Body": data, "ContentMD5": _md5(data)} | self._encryption | more
+        return self._client.put_object(**self._s3.where(key), **sent)
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def _date_of(answer: Any) -> float:

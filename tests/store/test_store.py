@@ -1,6 +1,7 @@
 """What is committed is found by recipe, version, prefix and alias; what is damaged is told, and never found."""
 
 import json
+import os
 import pickle
 import time
 import uuid
@@ -257,7 +258,8 @@ def test_a_writable_store_is_left_as_it_was(any_store: Store) -> None:
 
 
 def test_nothing_that_is_stored_holds_a_credential(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = {name: f"{name.lower()}-{uuid.uuid4().hex}" for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MY_KEY")}
+    names = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MY_KEY")
+    secrets = {name: os.environ.get(name, f"{name.lower()}-{uuid.uuid4().hex}") for name in names}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     _session.cache_clear()  # which remembers credentials
