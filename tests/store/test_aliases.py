@@ -81,11 +81,11 @@ def test_of_many_that_tag_at_once_each_gets_its_place_in_the_log(any_store: Stor
     assert sorted(move.version for move in moves) == sorted(artifact.version for artifact in artifacts)
 
 
-def test_an_alias_that_never_was_has_no_moves_and_leads_nowhere(any_store: Store) -> None:
-    commit(any_store, recipe())
-    assert any_store.aliases.current(*PRODUCTION) is None
-    assert any_store.aliases.history(*PRODUCTION) == []
-    assert any_store.aliases.names(*SMALL) == ["latest"]
+def test_an_alias_that_never_was_has_no_moves_and_leads_nowhere(store: Store) -> None:
+    commit(store, recipe())
+    assert store.aliases.current(*PRODUCTION) is None
+    assert store.aliases.history(*PRODUCTION) == []
+    assert store.aliases.names(*SMALL) == ["latest"]
 
 
 @pytest.mark.parametrize("alias", ["beef", "0123456789ab-2", "../latest", "a/b", "Production", ""])
@@ -110,31 +110,31 @@ def test_latest_follows_what_is_created_and_not_what_is_found(any_store: Store) 
     ]
 
 
-def test_latest_does_not_move_to_one_that_was_created_earlier(any_store: Store) -> None:
-    (newer,) = committed(any_store, 1)
-    older = commit(open_store(any_store.settings, moves_latest=False), recipe(1))
-    created = datetime.fromisoformat(any_store.manifest(newer).created_at)
-    any_store.aliases.move_latest(older, (created - timedelta(seconds=1)).isoformat(), "found")
-    assert [move.version for move in any_store.aliases.history(*LATEST)] == [newer.version]
-    any_store.aliases.move_latest(older, (created + timedelta(seconds=1)).isoformat(), "found")
-    assert at(any_store, LATEST) == older.version, "it was for the date"
+def test_latest_does_not_move_to_one_that_was_created_earlier(store: Store) -> None:
+    (newer,) = committed(store, 1)
+    older = commit(open_store(store.settings, moves_latest=False), recipe(1))
+    created = datetime.fromisoformat(store.manifest(newer).created_at)
+    store.aliases.move_latest(older, (created - timedelta(seconds=1)).isoformat(), "found")
+    assert [move.version for move in store.aliases.history(*LATEST)] == [newer.version]
+    store.aliases.move_latest(older, (created + timedelta(seconds=1)).isoformat(), "found")
+    assert at(store, LATEST) == older.version, "it was for the date"
 
 
-def test_a_store_that_does_not_move_latest_leaves_it_where_it_is(any_store: Store) -> None:
-    bystander = open_store(any_store.settings, moves_latest=False)
+def test_a_store_that_does_not_move_latest_leaves_it_where_it_is(store: Store) -> None:
+    bystander = open_store(store.settings, moves_latest=False)
     first = commit(bystander, recipe(0))
     assert bystander.find(recipe(0)) == first
-    assert any_store.aliases.names(*SMALL) == []
-    second = commit(any_store, recipe(1))
+    assert store.aliases.names(*SMALL) == []
+    second = commit(store, recipe(1))
     commit(bystander, recipe(2))
-    assert any_store.resolve("vocabulary/small@latest") == second
+    assert store.resolve("vocabulary/small@latest") == second
 
 
-def test_finding_the_newest_moves_a_latest_that_was_left_behind(any_store: Store) -> None:
-    commit(any_store, recipe(0))
-    newest = commit(open_store(any_store.settings, moves_latest=False), recipe(1))
-    any_store.find(recipe(1))
-    assert any_store.resolve("vocabulary/small@latest") == newest
+def test_finding_the_newest_moves_a_latest_that_was_left_behind(store: Store) -> None:
+    commit(store, recipe(0))
+    newest = commit(open_store(store.settings, moves_latest=False), recipe(1))
+    store.find(recipe(1))
+    assert store.resolve("vocabulary/small@latest") == newest
 
 
 def test_a_latest_that_was_rolled_back_moves_for_what_is_created_next_and_not_for_what_it_has_left(
@@ -194,11 +194,11 @@ def test_a_rollback_passes_over_versions_that_were_retracted(any_store: Store) -
     assert any_store.aliases.rollback(*PRODUCTION).version == first.version
 
 
-def test_a_rollback_never_ends_where_it_began(any_store: Store) -> None:
-    first, second, third = committed(any_store, 3)
-    retract(any_store, any_store.version(str(third)), "licence")
-    assert at(any_store, LATEST) == second.version, "the retraction led it there"
-    assert any_store.aliases.rollback(*LATEST).version == first.version
+def test_a_rollback_never_ends_where_it_began(store: Store) -> None:
+    first, second, third = committed(store, 3)
+    retract(store, store.version(str(third)), "licence")
+    assert at(store, LATEST) == second.version, "the retraction led it there"
+    assert store.aliases.rollback(*LATEST).version == first.version
 
 
 def test_a_rollback_passes_over_versions_that_are_gone(store: Store) -> None:
@@ -255,12 +255,12 @@ def test_an_alias_whose_last_record_is_damaged_is_pointed_anew_as_the_message_sa
     assert any_store.aliases.lost(*SMALL, alias) == [int(Path(last).stem)]
 
 
-def test_a_rollback_of_an_alias_whose_last_record_is_damaged_goes_where_it_was_before(any_store: Store) -> None:
-    first, second, third = committed(any_store, 3)
+def test_a_rollback_of_an_alias_whose_last_record_is_damaged_goes_where_it_was_before(store: Store) -> None:
+    first, second, third = committed(store, 3)
     for artifact in (first, second, third):
-        tagged(any_store, artifact)
-    any_store.backend.put(alias_key(*PRODUCTION, 3), b"{")
-    assert any_store.aliases.rollback(*PRODUCTION).version == second.version
+        tagged(store, artifact)
+    store.backend.put(alias_key(*PRODUCTION, 3), b"{")
+    assert store.aliases.rollback(*PRODUCTION).version == second.version
 
 
 def test_a_latest_whose_record_is_damaged_hinders_no_run_and_what_it_was_not_at_before_sets_it_anew(

@@ -107,15 +107,15 @@ def uploads(store: Store) -> list[Stored]:
 
 
 def test_what_is_not_as_it_should_be_and_works_all_the_same_is_a_note(
-    any_store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = any_store.backend
-    now, old = backend.now() + 100, uploads(any_store)
+    backend = store.backend
+    now, old = backend.now() + 100, uploads(store)
     monkeypatch.setattr(backend, "refuses_damage", lambda: False)
     monkeypatch.setattr(backend, "versioning", lambda: "unknown")
     monkeypatch.setattr(backend, "unfinished", lambda: iter(old))
     monkeypatch.setattr(backend, "now", lambda: now)
-    found = examined(any_store)
+    found = examined(store)
     notes = {finding.what: finding.told for finding in found.values() if finding.state == NOTE}
     assert set(notes) == {"checksums", "clock", "versioning", "unfinished"}
     assert "ahead of this machine's; services refuse signatures" in notes["clock"]
@@ -125,18 +125,18 @@ def test_what_is_not_as_it_should_be_and_works_all_the_same_is_a_note(
     )
 
 
-def test_bytes_that_come_back_as_others_are_bad(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(any_store.backend, "digest", lambda key: "0" * 64)
-    assert bad(any_store) == ["throughput"]
-    assert everything(any_store) == []
+def test_bytes_that_come_back_as_others_are_bad(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.backend, "digest", lambda key: "0" * 64)
+    assert bad(store) == ["throughput"]
+    assert everything(store) == []
 
 
-def test_a_trial_that_fails_is_bad_and_the_others_go_on(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_fails_is_bad_and_the_others_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied() -> Any:
         raise StoreError("Access denied: ListMultipartUploads on s3://bucket/. Ask for the permission.")
 
-    monkeypatch.setattr(any_store.backend, "unfinished", denied)
-    found = examined(any_store)
+    monkeypatch.setattr(store.backend, "unfinished", denied)
+    found = examined(store)
     assert list(found) == TRIALS
     assert found["unfinished"].state == BAD
     assert found["unfinished"].told.startswith("Access denied: ListMultipartUploads")

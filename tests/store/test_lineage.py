@@ -18,15 +18,14 @@ def source(name: str, size: int = 1_000_000) -> Input:
     return Input(name, size, "0" * 64)
 
 
-@pytest.fixture
-def family(any_store: Store) -> dict[str, Artifact]:
+def made_family(store: Store) -> dict[str, Artifact]:
     """A diamond: `a` into `b` and `c`, both into `d`, that into `e`; and `alone`, which has no part in it."""
-    a = commit(any_store, recipe(0, "a", inputs=(WORDS, source("texts/b.txt"))))
-    b = commit(any_store, recipe(1, "b", parents=(a,)))
-    c = commit(any_store, recipe(2, "c", parents=(a,), inputs=(source("c.txt"),)))
-    d = commit(any_store, recipe(3, "d", parents=(b, c)))
-    e = commit(any_store, recipe(4, "e", parents=(d,)))
-    alone = commit(any_store, recipe(5, "alone"))
+    a = commit(store, recipe(0, "a", inputs=(WORDS, source("texts/b.txt"))))
+    b = commit(store, recipe(1, "b", parents=(a,)))
+    c = commit(store, recipe(2, "c", parents=(a,), inputs=(source("c.txt"),)))
+    d = commit(store, recipe(3, "d", parents=(b, c)))
+    e = commit(store, recipe(4, "e", parents=(d,)))
+    alone = commit(store, recipe(5, "alone"))
     return {"a": a, "b": b, "c": c, "d": d, "e": e, "alone": alone}
 
 
@@ -38,8 +37,9 @@ def named(text: str, family: dict[str, Artifact]) -> str:
 
 
 def test_an_artifact_is_led_back_to_its_sources_and_forward_to_all_that_was_made_from_it(
-    any_store: Store, family: dict[str, Artifact]
+    any_store: Store,
 ) -> None:
+    family = made_family(any_store)
     a, b, c, d, e, alone = (str(each) for each in family.values())
     assert lineage_of(any_store, family["d"]) == Lineage(
         root=d,
@@ -96,8 +96,9 @@ def test_a_forced_version_is_a_parent_and_a_child_of_its_own(any_store: Store) -
 
 
 def test_what_is_no_longer_to_be_had_is_still_shown_and_said_to_be_so(
-    any_store: Store, family: dict[str, Artifact]
+    any_store: Store,
 ) -> None:
+    family = made_family(any_store)
     a, b, c, d, e, _ = family.values()
     retract(any_store, any_store.version(str(e)), "licence")
     any_store.backend.delete(manifest_key("vocabulary", "b", b.version))
@@ -115,9 +116,10 @@ def test_what_is_no_longer_to_be_had_is_still_shown_and_said_to_be_so(
 
 
 def test_a_tree_is_drawn_with_lines_and_what_was_drawn_above_is_not_drawn_again(
-    any_store: Store, family: dict[str, Artifact]
+    store: Store,
 ) -> None:
-    assert named(as_tree(lineage_of(any_store, family["e"])), family) == (
+    family = made_family(store)
+    assert named(as_tree(lineage_of(store, family["e"])), family) == (
         "vocabulary/e@\n"
         "\n"
         "made from:\n"
@@ -131,7 +133,7 @@ def test_a_tree_is_drawn_with_lines_and_what_was_drawn_above_is_not_drawn_again(
         "\n"
         "made into: nothing"
     )
-    assert named(as_tree(lineage_of(any_store, family["a"])), family) == (
+    assert named(as_tree(lineage_of(store, family["a"])), family) == (
         "vocabulary/a@\n"
         "\n"
         "made from:\n"
@@ -152,8 +154,9 @@ def test_an_artifact_that_is_a_parent_twice_is_drawn_with_one_end(store: Store) 
     assert as_tree(lineage_of(store, child)).splitlines()[2:5] == ["made from:", f"├─ {parent}", f"└─ {parent}"]
 
 
-def test_a_flowchart_has_each_artifact_and_each_edge_once(any_store: Store, family: dict[str, Artifact]) -> None:
-    assert named(as_mermaid(lineage_of(any_store, family["d"])), family) == (
+def test_a_flowchart_has_each_artifact_and_each_edge_once(store: Store) -> None:
+    family = made_family(store)
+    assert named(as_mermaid(lineage_of(store, family["d"])), family) == (
         "flowchart LR\n"
         '    a0["vocabulary/a@"]\n'
         '    a1["vocabulary/b@"]\n'
@@ -171,9 +174,10 @@ def test_a_flowchart_has_each_artifact_and_each_edge_once(any_store: Store, fami
     )
 
 
-def test_a_record_for_programs_has_the_same_as_plain_json(any_store: Store, family: dict[str, Artifact]) -> None:
-    retract(any_store, any_store.version(str(family["e"])), "licence")
-    record = json.dumps(as_record(lineage_of(any_store, family["c"])))
+def test_a_record_for_programs_has_the_same_as_plain_json(store: Store) -> None:
+    family = made_family(store)
+    retract(store, store.version(str(family["e"])), "licence")
+    record = json.dumps(as_record(lineage_of(store, family["c"])))
     assert json.loads(named(record, family)) == {
         "root": "vocabulary/c@",
         "nodes": [
