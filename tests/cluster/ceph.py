@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.conftest import free_port
 
-WITHIN_S = 120
+WITHIN_S = 60
 CERTIFICATE = "rgw.pem"
 CONFIGURATION = """
 [global]
