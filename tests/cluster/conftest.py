@@ -18,7 +18,7 @@ from tests.cluster.ceph import Ceph, running_ceph
 from tests.conftest import BUCKET
 
 VERSIONED_BUCKET = "bertmill-tests-versioned"
-REUSED = ["test_draft", "test_lease", "test_s3", "test_store", "test_work"]
+REUSED = ["test_draft", "test_gc", "test_lease", "test_s3", "test_store", "test_work"]
 pytest.register_assert_rewrite(*(f"tests.store.{module}" for module in REUSED))
 
 

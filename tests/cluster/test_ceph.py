@@ -13,8 +13,9 @@ from pipeline.errors import StoreError
 from pipeline.store import Artifact, Store, open_store
 from pipeline.store.s3 import PART_SIZE, S3Backend
 from tests.artifacts import FILES, commit, keys, recipe
-from tests.store import test_draft, test_lease, test_s3, test_store, test_work
+from tests.store import test_draft, test_gc, test_lease, test_s3, test_store, test_work
 from tests.store.test_draft import *
+from tests.store.test_gc import *
 from tests.store.test_lease import *
 from tests.store.test_s3 import *
 from tests.store.test_store import *
@@ -24,7 +25,7 @@ MB = 1 << 20
 
 
 def test_no_test_of_the_stores_hides_another() -> None:
-    modules = (test_draft, test_lease, test_s3, test_store, test_work)
+    modules = (test_draft, test_gc, test_lease, test_s3, test_store, test_work)
     names = [name for module in modules for name in vars(module) if name.startswith("test_")]
     assert len(names) == len(set(names)) > 60
 
