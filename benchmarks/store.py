@@ -32,7 +32,7 @@ import boto3
 from pipeline.config import Settings, VocabularyConfig
 from pipeline.store import FileEntry, Manifest, Recipe, open_store
 from pipeline.store.artifact import KINDS, Parent, canonical_json, fingerprint, tree_digest
-from pipeline.store.draft import blob_key, manifest_key
+from pipeline.store.keys import alias_key, blob_key, manifest_key
 
 ROOT = Path(__file__).parent.parent
 BUCKET = "bertmill-benchmark"
@@ -211,8 +211,8 @@ def objects(versions: int) -> Iterator[tuple[str, bytes]]:
         )
         yield manifest_key(kind, manifest.name, manifest.version), data
         if number < 5 * 10:
-            record = {"version": manifest.version, "reason": "", "at": manifest.created_at, "nonce": f"{number}"}
-            yield f"aliases/{kind}/{manifest.name}/latest/{1:010d}.json", canonical_json(record)
+            move = {"version": manifest.version, "reason": "", "at": manifest.created_at, "by": "", "rollback": False}
+            yield alias_key(kind, manifest.name, "latest", 1), canonical_json(move)
 
 
 PARENTS = {
@@ -280,7 +280,7 @@ def places() -> Iterator[Places]:
         bound_to = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3"}
         with Path(folder, "server.log").open("wb") as output:
             server = subprocess.Popen(
-                [str(Path(sys.executable).with_name("ministack"))],
+                [sys.executable, str(ROOT / "tests" / "s3_server.py")],
                 env=os.environ | bound_to,
                 stdout=output,
                 stderr=output,
