@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.store import Store, open_store
+from pipeline.store.service import _session
 
 BUCKET = "bertmill-tests"
 
@@ -23,6 +24,7 @@ def no_settings_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for name in [name for name in os.environ if name.startswith(("BERTMILL_", "AWS_", "PREFECT_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BERTMILL_HOME", str(tmp_path / "home"))
+    _session.cache_clear()  # which remembers credentials
 
 
 @pytest.fixture

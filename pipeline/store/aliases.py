@@ -59,8 +59,14 @@ class Aliases:
         return self._read(kind, name, alias, seqs[-1]) if seqs else None
 
     def history(self, kind: str, name: str, alias: str) -> list[Move]:
-        """All its moves, oldest first."""
-        return list(in_parallel(lambda seq: self._read(kind, name, alias, seq), self._seqs(kind, name, alias)))
+        """Its moves, oldest first: all that can be read, and no other can have its number."""
+        moves = in_parallel(lambda seq: self._readable(kind, name, alias, seq), self._seqs(kind, name, alias))
+        return [move for move in moves if move is not None]
+
+    def lost(self, kind: str, name: str, alias: str) -> list[int]:
+        """The numbers of moves that are missing from the history, or can't be read."""
+        last = max(self._seqs(kind, name, alias), default=0)
+        return sorted({*range(1, last + 1)} - {move.seq for move in self.history(kind, name, alias)})
 
     def tag(self, artifact: Artifact, alias: str, reason: str = "") -> None:
         """Point `alias` at the artifact."""
@@ -81,8 +87,8 @@ class Aliases:
                 if there is not None and there[0].created_at >= created_at:
                     return None
             # One that it has left again, by a rollback, isn't gone back to by being found.
-            moves = in_parallel(lambda seq: self._readable(kind, name, LATEST, seq), self._seqs(kind, name, LATEST))
-            return None if artifact.version in {move.version for move in moves if move} else artifact.version
+            been = {move.version for move in self.history(kind, name, LATEST)}
+            return None if artifact.version in been else artifact.version
 
         self._move(kind, name, LATEST, reason, target)
 

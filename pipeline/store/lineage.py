@@ -5,6 +5,7 @@ written before the child's manifest; a mark whose child has no manifest counts f
 of the marks and one of the manifests, whatever the number of artifacts, and a few manifests read.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,9 @@ def mark_lineage(backend: Backend, manifest: Manifest) -> None:
 
 def lineage_of(store: "Store", artifact: Artifact) -> Lineage:
     """All that the artifact comes from, and all that comes from it."""
-    listed, marks = store.listing(), _marks(store.backend)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_marks, store.backend)
+        listed, marks = store.listing(), reading.result()
     state = {each.reference: "retracted" if each.is_retracted else "" for each in listed}
     children = _reached(
         artifact.reference,

@@ -76,7 +76,8 @@ class S3Backend:
 
     def now(self) -> float:
         if self._ahead_s is None:
-            answer = self._s3.call("HeadBucket", "", lambda: self._client.head_bucket(Bucket=self.bucket))
+            asked: Any = {"Bucket": self.bucket, "Prefix": self._s3.prefix, "MaxKeys": 1}
+            answer = self._s3.call("ListObjectsV2", "", lambda: self._client.list_objects_v2(**asked))
             self._ahead_s = _date_of(answer) - time.time()
         return time.time() + self._ahead_s
 

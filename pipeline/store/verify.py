@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.errors import CorruptArtifact
 from pipeline.store.artifact import FileEntry, Version, parsed_reference
 from pipeline.store.keys import blob_key
 from pipeline.store.parallel import SMALL_REQUESTS, in_parallel
@@ -94,16 +93,12 @@ def _blob_problems(store: "Store", users: Users, *, deep: bool) -> Iterator[Prob
 
 
 def _alias_problems(store: "Store") -> Iterator[Problem]:
-    """A history has no gaps, each record can be read, and the current one leads to a version."""
+    """Each move of a history can be read, and the last one leads to a version."""
     there = {each.reference for each in store.listing()}
     for kind, name, alias in sorted({tuple(each.key.split("/")[1:4]) for each in store.backend.list("aliases/")}):
         reference = f"{kind}/{name}@{alias}"
-        try:
-            history = store.aliases.history(kind, name, alias)
-        except CorruptArtifact as error:
-            yield Problem(reference, f"has a damaged history. {error}")
-            continue
-        if [move.seq for move in history] != list(range(1, len(history) + 1)):
-            yield Problem(reference, "has gaps in its history")
+        history = store.aliases.history(kind, name, alias)
+        for number in store.aliases.lost(kind, name, alias):
+            yield Problem(reference, f"has lost move {number} of its history: it is missing or can't be read")
         if history and f"{kind}/{name}@{history[-1].version}" not in there:
             yield Problem(reference, f"points at {history[-1].version}, which the store doesn't have")

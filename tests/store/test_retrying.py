@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import boto3
 import pytest
 
 from pipeline.errors import StoreError
 from pipeline.store.cache import Cache
 from pipeline.store.s3 import S3Backend
+from pipeline.store.service import _session
 
 SLOW_DOWN = (503, b"<Error><Code>SlowDown</Code></Error>", 0)
 INTERNAL = (500, b"<Error><Code>InternalError</Code></Error>", 0)
@@ -66,7 +66,7 @@ def backend(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which remembers credentials
+    _session.cache_clear()  # which remembers credentials
     return S3Backend("bucket", "x", Cache(tmp_path / "cache", 1 << 20), deadline_s=3)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from pipeline.config import Settings
@@ -15,6 +14,7 @@ from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.store import Store, open_store
 from pipeline.store.keys import blob_key
 from pipeline.store.s3 import PART_SIZE, S3Backend
+from pipeline.store.service import _session
 from tests.artifacts import commit, keys, recipe
 from tests.conftest import BUCKET
 
@@ -23,7 +23,7 @@ from tests.conftest import BUCKET
 def s3_store(s3_server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which remembers credentials
+    _session.cache_clear()  # which remembers credentials
     return opened(f"s3://{BUCKET}/{tmp_path.name}", tmp_path)
 
 
@@ -52,7 +52,7 @@ def test_a_missing_bucket_is_told_in_a_sentence_without_secrets(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret := uuid.uuid4().hex)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", identity := uuid.uuid4().hex)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    _session.cache_clear()
     with pytest.raises(StoreError) as error:
         act(opened("s3://no-such-bucket/x", tmp_path))
     assert "There is no bucket 'no-such-bucket'" in str(error.value)
@@ -71,7 +71,7 @@ def test_missing_credentials_are_told_in_a_sentence(
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    _session.cache_clear()
     with pytest.raises(StoreError, match="No credentials for .* Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         opened(s3_store.url, tmp_path).find(recipe())
 

@@ -7,7 +7,6 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import pytest
 
 from pipeline.config import Settings
@@ -15,6 +14,7 @@ from pipeline.errors import ConfigError, CorruptArtifact, StoreError, UnknownRef
 from pipeline.store import FileEntry, Store, open_store
 from pipeline.store.artifact import tree_digest
 from pipeline.store.keys import blob_key, manifest_key
+from pipeline.store.service import _session
 from tests.artifacts import commit, keys, recipe
 
 
@@ -360,7 +360,7 @@ def test_nothing_that_is_stored_holds_a_credential(any_store: Store, monkeypatch
     secrets = {name: f"{name.lower()}-{uuid.uuid4().hex}" for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MY_KEY")}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which remembers credentials
+    _session.cache_clear()  # which remembers credentials
     store = open_store(any_store.settings)
     made = commit(store, recipe())
     store.aliases.tag(made, "production", "good")
