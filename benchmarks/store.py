@@ -13,6 +13,7 @@ import hashlib
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,7 @@ import boto3
 from pipeline.config import Settings, VocabularyConfig
 from pipeline.store import FileEntry, Manifest, Recipe, open_store
 from pipeline.store.artifact import KINDS, Parent, canonical_json, fingerprint, tree_digest
-from pipeline.store.draft import blob_key, manifest_key
+from pipeline.store.keys import alias_key, blob_key, manifest_key
 
 ROOT = Path(__file__).parent.parent
 BUCKET = "bertmill-benchmark"
@@ -71,8 +72,8 @@ def transfers(places: "Places", rounds: int, mib: int) -> Iterator[Row]:
 
 def alone(fn: Callable[..., Any], variables: dict[str, str], *arguments: Any) -> Any:
     """What `fn` returns in a process of its own, whose memory nothing else has touched."""
-    with ProcessPoolExecutor(1, SPAWN, initializer=lead_to, initargs=(variables,)) as pool:
-        return pool.submit(fn, *arguments).result()
+    with SPAWN.Pool(1, lead_to, (variables,)) as pool:
+        return pool.apply(fn, arguments)
 
 
 def lead_to(variables: dict[str, str]) -> None:
@@ -211,8 +212,8 @@ def objects(versions: int) -> Iterator[tuple[str, bytes]]:
         )
         yield manifest_key(kind, manifest.name, manifest.version), data
         if number < 5 * 10:
-            record = {"version": manifest.version, "reason": "", "at": manifest.created_at, "nonce": f"{number}"}
-            yield f"aliases/{kind}/{manifest.name}/latest/{1:010d}.json", canonical_json(record)
+            move = {"version": manifest.version, "reason": "", "at": manifest.created_at, "by": "", "rollback": False}
+            yield alias_key(kind, manifest.name, "latest", 1), canonical_json(move)
 
 
 PARENTS = {
@@ -280,7 +281,7 @@ def places() -> Iterator[Places]:
         bound_to = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3"}
         with Path(folder, "server.log").open("wb") as output:
             server = subprocess.Popen(
-                [str(Path(sys.executable).with_name("ministack"))],
+                [sys.executable, str(ROOT / "tests" / "s3_server.py")],
                 env=os.environ | bound_to,
                 stdout=output,
                 stderr=output,
@@ -292,7 +293,7 @@ def places() -> Iterator[Places]:
             for each in (port, delayed_port):
                 wait_for(f"http://127.0.0.1:{each}", server)
             found = Places(Path(folder), f"http://127.0.0.1:{port}", f"http://127.0.0.1:{delayed_port}")
-            os.environ.update(found.s3)
+            os.environ.update(found.s3 | {"TMPDIR": folder})
             boto3.client("s3").create_bucket(Bucket=BUCKET)
             yield found
         finally:
@@ -379,6 +380,7 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server and the others end too
     print("| what | this | beside | time, this / beside |\n|---|---|---|---|")
     with places() as found:
         for name in asked.parts or PARTS:
