@@ -37,9 +37,18 @@ class S3Backend:
     cheap = 1 << 20
 
     def __init__(
-        self, bucket: str, prefix: str, cache: Cache, *, deadline_s: float = 300, kms_key: str | None = None
+        self,
+        bucket: str,
+        prefix: str,
+        cache: Cache,
+        *,
+        deadline_s: float = 300,
+        kms_key: str | None = None,
+        single_writer: bool = False,
     ) -> None:
+        """`single_writer`: the service may ignore `If-None-Match`, so a create looks first."""
         self.bucket = bucket
+        self._looks_first = single_writer
         self.cache = cache
         self._s3 = Service(bucket, f"{prefix}/" if prefix else "", deadline_s)
         self._client = self._s3.client
@@ -58,6 +67,8 @@ class S3Backend:
         self._s3.call("PutObject", key, lambda: self._put(key, data))
 
     def create(self, key: str, data: bytes) -> bool:
+        if self._looks_first and self.look(key) is not None:
+            return False
         try:
             self._s3.call("PutObject (If-None-Match)", key, lambda: self._put(key, data, IfNoneMatch="*"), TAKEN)
         except Expected:

@@ -64,6 +64,7 @@ def open_backend(settings: Settings) -> Backend:
             Cache(settings.cache, round(settings.cache_gb * 1e9)),
             deadline_s=settings.store_deadline_s,
             kms_key=settings.store_kms_key,
+            single_writer=settings.store_single_writer,
         )
     raise ConfigError(f"BERTMILL_STORE is {settings.store!r}; it reads file:///folder or s3://bucket/prefix.")
 

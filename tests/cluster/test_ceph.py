@@ -122,7 +122,7 @@ def test_a_bucket_that_ignores_create_only_writes_is_refused_and_nothing_is_publ
 def test_a_declared_single_writer_commits_finds_tags_and_commits_again_there(careless_store: Store) -> None:
     store = open_store(careless_store.settings.model_copy(update={"store_single_writer": True}))
     first, second = commit(store, recipe(0)), commit(store, recipe(1))
-    store.tag(first, "production")
+    store.aliases.tag(first, "production")
     assert (store.find(recipe(0)), store.resolve("vocabulary/small@production")) == (first, first)
     assert store.resolve("vocabulary/small@latest") == second
     assert store.file(second, "vocab.txt").read_text() == FILES["vocab.txt"]

@@ -730,7 +730,9 @@ def test_a_service_that_ignores_create_only_writes_is_refused_unless_one_writer_
     alone = reopened(on_s3.store, store_single_writer=True)
     made = commit(alone, recipe(), FILES)
     assert alone.manifest(made).producer["single_writer"] is True
-    on_s3.holds(made)
+    forced = commit(alone, recipe(), FILES, force=True)
+    assert forced.version == f"{made.version}-2", "what is there is looked for, and never overwritten"
+    on_s3.holds(made, forced)
 
 
 # Several ranks
