@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import BertmillError, StoreError, UnknownReference
 from pipeline.mapping import process_map
 from pipeline.store import Artifact, PartDraft, Store
+from pipeline.store import draft as drafting
 from pipeline.store.keys import blob_key
 from tests.artifacts import commit, keys, recipe
 
@@ -287,3 +288,23 @@ def test_a_draft_takes_in_what_a_part_has_stored(any_store: Store) -> None:
         made: Artifact = draft.commit(totals={})
     assert any_store.file(made, "train/00000.txt").read_text() == "mill 3"
     assert any_store.manifest(made).file("train/00000.txt").rows == 1
+
+
+def test_files_that_are_added_at_once_are_the_same_as_one_after_the_other(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafting, "SMALL", 100)  # some count as large
+    texts = {f"folder/{number:02d}.txt": f"{number} " * number for number in range(1, 60)}
+    with any_store.draft(recipe()) as draft:
+        (draft.folder / "folder").mkdir()
+        for path, text in texts.items():
+            (draft.folder / path).write_text(text)
+        assert [entry.path for entry in draft.add_all(reversed(texts))] == sorted(texts)
+        made = draft.commit(totals={})
+    assert {path: any_store.file(made, path).read_text() for path in texts} == texts
+    assert commit(any_store, recipe(1), texts).digest == made.digest
+
+
+def test_of_files_that_are_added_at_once_none_may_lie_outside_the_scratch_folder(store: Store) -> None:
+    with store.draft(recipe()) as draft, pytest.raises(UnknownReference, match="must be relative"):
+        draft.add_all(["../outside.txt"])
