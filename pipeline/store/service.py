@@ -114,6 +114,7 @@ def _client() -> "S3Client":
     config = Config(
         retries={"total_max_attempts": 1},
         request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",  # what is read is checked by its own sha256
         connect_timeout=5,
         read_timeout=60,
         max_pool_connections=32,
