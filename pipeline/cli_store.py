@@ -42,8 +42,8 @@ def ls(
     store = open_store()
     listed = sorted(store.listing(kind, name), key=lambda each: (each.at, each.reference))
     if not long:
-        for each in listed:
-            typer.echo(f"{_time(each.at)}  {each.reference}{'  [retracted]' if each.is_retracted else ''}")
+        lines = (f"{_time(each.at)}  {each.reference}{'  [retracted]' if each.is_retracted else ''}" for each in listed)
+        typer.echo("".join(f"{line}\n" for line in lines), nl=False)
         return
     aliases: dict[str, list[str]] = {}
     for of_kind, of_name in sorted({(each.kind, each.name) for each in listed}):

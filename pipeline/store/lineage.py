@@ -1,16 +1,19 @@
 """Lineage: what an artifact was made from, back to its sources, and all that was made from it.
 
 Back, each manifest names its parents. Forward, a mark says so: an empty object under `lineage/<parent>/<child>`,
-written before the child's manifest; a mark whose child has no manifest counts for nothing. So the whole is one listing
-of the marks and one of the manifests, whatever the number of artifacts, and a few manifests read.
+written before the child's manifest; a mark whose child has no manifest counts for nothing. Costs two small listings for
+each artifact that it finds, or, where they are many, one of all marks and one of all manifests; and a manifest read for
+each ancestor.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from pipeline.store.artifact import Artifact, Manifest, parsed_reference
-from pipeline.store.backend import Backend
+from pipeline.store.artifact import KINDS, Artifact, Manifest, Version, parsed_reference
+from pipeline.store.backend import Backend, Stored
 from pipeline.store.keys import lineage_key
 from pipeline.store.parallel import in_parallel
 
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
     from pipeline.store.store import Store
 
 SHOWN_SOURCES = 3
+FEW = 16
+"""Artifacts of one generation that are looked for one by one."""
+Edges = dict[str, set[str]]
+States = dict[str, str]
+"""Of what the store has: `retracted`, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +62,12 @@ def mark_lineage(backend: Backend, manifest: Manifest) -> None:
 
 def lineage_of(store: "Store", artifact: Artifact) -> Lineage:
     """All that the artifact comes from, and all that comes from it."""
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_marks, store.backend)
-        listed, marks = store.listing(), reading.result()
-    state = {each.reference: "retracted" if each.is_retracted else "" for each in listed}
+    parents, sources, unread = _ancestors(store, artifact.reference)
+    marks, state = _looked_for(store, {artifact.reference, *parents}, artifact.reference) or _looked_through(store)
     children = _reached(
         artifact.reference,
         {parent: tuple(sorted(child for child in made if child in state)) for parent, made in marks.items()},
     )
-    parents, sources, unread = _ancestors(store, artifact.reference)
     named = {artifact.reference, *parents, *(each for made in children.values() for each in made)}
     gone = {
         reference: state.get(reference, "missing") or ("unreadable" if reference in unread else "")
@@ -71,14 +76,44 @@ def lineage_of(store: "Store", artifact: Artifact) -> Lineage:
     return Lineage(artifact.reference, parents, children, sources, {name: why for name, why in gone.items() if why})
 
 
-def _marks(backend: Backend) -> dict[str, set[str]]:
+def _looked_for(store: "Store", known: set[str], root: str) -> tuple[Edges, States] | None:
+    """The marks of the root and its descendants, and the state of these and the known; None where they are many."""
+    marks: Edges = {}
+    generation = {root}
+    while generation:
+        if len(generation) > FEW:
+            return None
+        marks |= {reference: set() for reference in generation}
+        prefixes = ["/".join(("lineage", *_address(reference))) + "/" for reference in sorted(generation)]
+        for found in in_parallel(lambda prefix: _marks(islice(store.backend.list(prefix), FEW + 1)), prefixes):
+            marks |= found
+        generation = {child for parent in generation for child in marks[parent]} - set(marks)
+    listed = in_parallel(lambda reference: store.listing(*_address(reference)), sorted(known | set(marks)))
+    return marks, _states(each for found in listed for each in found)
+
+
+def _looked_through(store: "Store") -> tuple[Edges, States]:
+    """All marks, and the state of all there is."""
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(store.listing)
+        marks: Edges = {}
+        for found in in_parallel(lambda kind: _marks(store.backend.list(f"lineage/{kind}/")), KINDS):
+            marks |= found
+        return marks, _states(listing.result())
+
+
+def _marks(listed: Iterable[Stored]) -> Edges:
     """Each parent with its children, whether these were committed or not."""
-    made: dict[str, set[str]] = {}
-    for each in backend.list("lineage/"):
+    made: Edges = {}
+    for each in listed:
         parts = each.key.split("/")
         if len(parts) == 7:
             made.setdefault(_reference(parts[1:4]), set()).add(_reference(parts[4:7]))
     return made
+
+
+def _states(versions: Iterable[Version]) -> States:
+    return {each.reference: "retracted" if each.is_retracted else "" for each in versions}
 
 
 def _reached(root: str, edges: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

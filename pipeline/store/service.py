@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from xml.etree import ElementTree
 
 from pipeline.errors import ConfigError, StoreError
 from pipeline.store.retrying import Retrier, codes_of
 
 if TYPE_CHECKING:
-    from boto3.session import Session
+    from botocore.session import Session
     from mypy_boto3_s3 import S3Client
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Expected(Exception):
 
 
 class Service:
-    """boto3's client of one bucket and prefix. Each call names its action and key for the sentence it may fail with."""
+    """A client of one bucket and prefix. Each call names its action and key for the sentence it may fail with."""
 
     def __init__(self, bucket: str, prefix: str, deadline_s: float) -> None:
         self.bucket = bucket
@@ -121,17 +122,41 @@ def _client() -> "S3Client":
     )
     try:
         session = _session()
-        return session.client("s3", config=config, region_name=session.region_name or "us-east-1")
+        region = session.get_config_variable("region") or "us-east-1"
+        client = session.create_client("s3", region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(
             f"boto3 can't make an S3 client: {type(error).__name__}. Check the AWS_* variables."
         ) from None
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _read_contents)
+    return cast("S3Client", client)
+
+
+def _read_contents(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Read a page's objects, and leave the rest to botocore, which takes three times as long for a thousand."""
+    try:
+        page = ElementTree.fromstring(response_dict["body"])  # noqa: S314  (as botocore does)
+    except ElementTree.ParseError:
+        return
+    found = [element for element in page if element.tag.rpartition("}")[2] == "Contents"]
+    if response_dict["status_code"] == 200 and found:
+        page[:] = [element for element in page if element.tag.rpartition("}")[2] != "Contents"]
+        response_dict["body"] = ElementTree.tostring(page)
+        customized_response_dict["Contents"] = [_content(element) for element in found]
+
+
+def _content(element: ElementTree.Element) -> dict[str, Any]:
+    fields = {field.tag.rpartition("}")[2]: field.text or "" for field in element}
+    modified = datetime.fromisoformat(fields["LastModified"])
+    return {"Key": fields["Key"], "Size": int(fields["Size"]), "LastModified": modified}
 
 
 @cache
 def _session() -> "Session":
-    """One a process, which reads dates fast: botocore's own way takes more than half of the time of a listing."""
-    import boto3
+    """One a process, which reads dates fast: botocore's own way takes more than half of the time of a listing.
+
+    botocore's, not boto3's, which adds its own transfers: a fifth of a second that each command would wait for.
+    """
     import botocore.session
     from botocore.utils import parse_timestamp
 
@@ -142,6 +167,6 @@ def _session() -> "Session":
             return parse_timestamp(value)
         return date if date.tzinfo is not None else parse_timestamp(value)
 
-    botocore_session = botocore.session.get_session()
-    botocore_session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parsed)
-    return boto3.Session(botocore_session=botocore_session)
+    session = botocore.session.get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parsed)
+    return session

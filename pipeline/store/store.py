@@ -20,6 +20,7 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigError, CorruptArtifact, UnknownReference, nearest
 from pipeline.store.aliases import Aliases
 from pipeline.store.artifact import (
+    KINDS,
     VERSION_DIGITS,
     Artifact,
     FileEntry,
@@ -151,13 +152,14 @@ class Store:
         return fitting[0]
 
     def listing(self, kind: str = "", name: str = "", start: str = "") -> list[Version]:
-        """Committed versions from one listing: of a kind, a name, or with that start, where they are given."""
+        """Committed versions, unread: of a kind, a name, or with that start, where they are given."""
         found: dict[tuple[str, str, str], dict[str, float]] = {}
-        prefix = "".join(["artifacts/", kind and f"{kind}/", name and f"{name}/", start])
-        for each in self.backend.list(prefix):
-            parts = each.key.split("/")
-            if len(parts) == 5:
-                found.setdefault((parts[1], parts[2], parts[3]), {})[parts[4]] = each.modified
+        prefixes = ["".join([f"artifacts/{each}/", name and f"{name}/", start]) for each in ([kind] if kind else KINDS)]
+        for listed in in_parallel(lambda prefix: list(self.backend.list(prefix)), prefixes):
+            for each in listed:
+                parts = each.key.split("/")
+                if len(parts) == 5:
+                    found.setdefault((parts[1], parts[2], parts[3]), {})[parts[4]] = each.modified
         return [
             Version(kind, name, version, names["manifest.json"], names.get("tombstone.json"))
             for (kind, name, version), names in sorted(found.items())

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from pipeline.store import Artifact, Input, Store
+from pipeline.store import lineage as tracing
 from pipeline.store.keys import lineage_key, manifest_key
 from pipeline.store.lineage import Lineage, Sources, as_mermaid, as_record, as_tree, lineage_of
 from pipeline.store.retraction import retract
@@ -243,3 +244,20 @@ def test_a_lineage_that_runs_in_a_circle_ends(store: Store) -> None:
     store.backend.put(lineage_key(*[("vocabulary", "small", made.version)] * 2), b"")
     assert lineage_of(store, made).parents == {str(made): (str(made),)}
     assert lineage_of(store, made).children == {str(made): (str(made),)}
+
+
+def test_what_is_looked_for_one_by_one_and_what_is_looked_through_is_the_same(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = commit(any_store, recipe())
+    children = [commit(any_store, recipe(number, parents=(root,))) for number in range(1, 5)]
+    for number, child in enumerate(children):
+        commit(any_store, recipe(10 + number, "grandchild", parents=(child,)))
+    retract(any_store, any_store.version(str(children[0])), "a mistake")
+    any_store.backend.put(lineage_key(("vocabulary", "small", root.version), ("vocabulary", "small", "c0ffee")), b"")
+    for artifact in (root, children[1]):
+        one_by_one = lineage_of(any_store, artifact)
+        with monkeypatch.context() as patched:
+            patched.setattr(tracing, "FEW", 0)
+            assert lineage_of(any_store, artifact) == one_by_one
+    assert len(lineage_of(any_store, root).children) == 5
