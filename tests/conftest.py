@@ -121,9 +121,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it.
 
-    In cluster/ what is started is up within seconds, and each worker starts its own.
+    What store/ and cluster/ start is up within seconds: there a worker takes a file, or in cluster/ a test.
     """
     for item in items:
-        place = item.path.relative_to(Path(__file__).parent).parts[0]
-        if place != "cluster":
-            item.add_marker(pytest.mark.xdist_group(place))
+        folder, *rest = item.path.relative_to(Path(__file__).parent).parts
+        if folder != "cluster":
+            item.add_marker(pytest.mark.xdist_group(f"{folder}/{rest[0]}" if folder == "store" else folder))

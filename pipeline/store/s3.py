@@ -58,10 +58,15 @@ class S3Backend:
         )
 
     def get(self, key: str) -> bytes | None:
-        def read() -> bytes:
-            return self._client.get_object(**self._s3.where(key))["Body"].read()
+        def read() -> tuple[bytes, bool]:
+            answer = self._client.get_object(**self._s3.where(key))
+            data = answer["Body"].read()
+            return data, _is_damaged(data, answer)
 
-        return self._s3.unless_missing("GetObject", key, read)
+        found = self._s3.unless_missing("GetObject", key, read)
+        if found is not None and found[1]:  # once more: it may have been damaged on its way
+            found = self._s3.unless_missing("GetObject", key, read)
+        return found[0] if found is not None else None
 
     def put(self, key: str, data: bytes) -> None:
         self._s3.call("PutObject", key, lambda: self._put(key, data))
@@ -292,6 +297,13 @@ class S3Backend:
     def _put(self, key: str, data: bytes, **more: Any) -> Any:
         sent: dict[str, Any] = {"Body": data, "ContentMD5": _md5(data)} | self._encryption | more
         return self._client.put_object(**self._s3.where(key), **sent)
+
+
+def _is_damaged(data: bytes, answer: Any) -> bool:
+    """Whether an object that was written whole isn't what its ETag says: its MD5, unless KMS encrypts it."""
+    tag = answer.get("ETag", "").strip('"')
+    is_md5 = len(tag) == 32 and answer.get("ServerSideEncryption", "AES256") == "AES256"
+    return is_md5 and tag != hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _md5(data: bytes) -> str:

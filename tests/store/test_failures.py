@@ -529,7 +529,7 @@ def test_a_file_in_parts_that_is_damaged_on_the_way_is_fetched_once_more_and_the
 # Refusals
 
 ACTS: dict[str, Callable[[Store], Any]] = {
-    "list": lambda store: store.versions(),
+    "list": lambda store: store.versions("vocabulary"),
     "read": lambda store: store.work(recipe()).load("step-1"),
     "look": lambda store: [store.has_blob(each) for each in blobs(store)],
     "commit": lambda store: commit(store, recipe(), {"vocab.txt": "mill"}),
@@ -693,7 +693,7 @@ def test_a_service_that_stays_busy_is_asked_with_growing_random_pauses_until_the
     monkeypatch.setattr(retrying, "random", Dice)
     on_s3.faults.add("slow_down", "GET", "list-type=2", times=None)
     with pytest.raises(StoreError, match="The store failed at ListObjectsV2 on s3://.*: 503, SlowDown, after retries"):
-        hasty(on_s3.store, 1.5).versions()
+        hasty(on_s3.store, 1.5).versions("vocabulary")
     assert len(on_s3.faults.seen()) == len(drawn) >= 3, "the last pause would have been beyond the deadline"
     assert [(low, high) for low, high, _ in drawn] == [
         (0, min(retrying.FIRST_PAUSE_S * 2**turn, retrying.LONGEST_PAUSE_S)) for turn in range(len(drawn))
@@ -705,7 +705,7 @@ def test_a_service_that_stays_busy_is_asked_with_growing_random_pauses_until_the
 def test_a_slow_answer_is_waited_for(on_s3: Scene) -> None:
     assert on_s3.faults is not None
     on_s3.faults.add("delay", delay_s=0.5)
-    assert len(hasty(on_s3.store, 0.1).versions()) == 2
+    assert len(hasty(on_s3.store, 0.1).versions("vocabulary")) == 2
     assert len(on_s3.faults.seen("GET", "list-type=2")) == 1
     on_s3.holds()
 
