@@ -64,7 +64,18 @@ def test_the_library_never_imports_prefect(path: Path) -> None:
     assert not {name for name in imports_of(path) if name.split(".")[0] == "prefect"}
 
 
-HEAVY = {"torch", "prefect", "transformers", "deepspeed", "datasets", "sklearn", "numba", "pyarrow", "boto3"}
+HEAVY = {
+    "torch",
+    "prefect",
+    "transformers",
+    "deepspeed",
+    "datasets",
+    "sklearn",
+    "numba",
+    "pyarrow",
+    "boto3",
+    "botocore",
+}
 
 
 @pytest.mark.parametrize(

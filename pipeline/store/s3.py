@@ -1,4 +1,4 @@
-"""A store on S3, or any service that speaks it, through boto3.
+"""A store on S3, or any service that speaks it, through botocore, which boto3 stands on.
 
 Create-only is PutObject with `If-None-Match: *`, the one conditional write that services agree on. Its answer can be
 lost after it was carried out, so a 412 is read back and compared. Each request is tried again by our own rules

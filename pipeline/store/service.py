@@ -69,10 +69,9 @@ class Service:
 
     def failed(self, action: str, key: str, error: Exception) -> Exception:
         """A sentence for what botocore raised; an exception that isn't botocore's stays itself."""
-        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-        if not isinstance(error, BotoCoreError | ClientError | Boto3Error):
+        if not isinstance(error, BotoCoreError | ClientError):
             return error
         place = f"{action} on {self.address(key)}"
         codes = codes_of(error)
@@ -126,7 +125,7 @@ def _client() -> "S3Client":
         client = session.create_client("s3", region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(
-            f"boto3 can't make an S3 client: {type(error).__name__}. Check the AWS_* variables."
+            f"botocore can't make an S3 client: {type(error).__name__}. Check the AWS_* variables."
         ) from None
     client.meta.events.register("before-parse.s3.ListObjectsV2", _read_contents)
     return cast("S3Client", client)
