@@ -11,7 +11,6 @@ may have been taken for dead, and stops. Costs the owner a listing, a small read
 `lease_s`; a waiting run a listing, two small reads and a look at a date each poll.
 """
 
-import getpass
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.errors import LeaseLost, StoreError
-from pipeline.store.artifact import canonical_json
+from pipeline.store.artifact import canonical_json, user_name
 from pipeline.store.work import Work, epoch_folder, epoch_of
 
 if TYPE_CHECKING:
@@ -250,11 +249,8 @@ class Lease:
 
 def _ourselves(epoch: int, nonce: str) -> dict[str, Any]:
     """What a lease says of its owner: no more than others need to tell who it is and whether it lives."""
-    user = "unknown"
-    with suppress(OSError, KeyError, ImportError):
-        user = getpass.getuser()
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    holder = Holder(epoch, nonce, socket.gethostname(), os.getpid(), _started(os.getpid()), _boot_id(), user, at)
+    holder = Holder(epoch, nonce, socket.gethostname(), os.getpid(), _started(os.getpid()), _boot_id(), user_name(), at)
     return {name: value for name, value in asdict(holder).items() if name not in {"note", "age_s", "released"}}
 
 

@@ -3,7 +3,7 @@
 Costs a look at each blob, once however many versions share it; deep, a read of each.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,8 +90,9 @@ def _blob_problems(store: "Store", users: Users, *, deep: bool) -> Iterator[Prob
         found = store.backend.digest(key) if deep else entry.sha256
         return None if found == entry.sha256 else f"is corrupt: its sha256 is {(found or 'gone')[:12]}…"
 
-    look: Callable[[str], str | None] = problem_of
-    for key, problem in zip(users, in_parallel(look, list(users), READERS if deep else SMALL_REQUESTS), strict=True):
+    for key, problem in zip(
+        users, in_parallel(problem_of, list(users), READERS if deep else SMALL_REQUESTS), strict=True
+    ):
         if problem is not None:
             yield from (Problem(f"{entry.path} of {reference}", problem) for reference, entry in users[key])
 
