@@ -98,6 +98,44 @@ class Source(Table):
         return dict(self.model_extra or {})
 
 
+class NearDuplicates(Table):
+    """Documents that share most of their shingles (MinHash, Broder 1997; banded, Leskovec et al. 2014, ch. 3)."""
+
+    shingle_words: Annotated[int, Field(ge=1, le=32)] = 5
+    """Words in a shingle, where a language parts its words by blanks."""
+    shingle_characters: Annotated[int, Field(ge=1, le=64)] = 5
+    """Characters in a shingle of Chinese, Japanese, Thai, …, where it doesn't."""
+    bands: Annotated[int, Field(ge=1, le=256)] = 14
+    """Two documents are near when one band agrees: with Jaccard similarity s, at the odds 1 - (1 - s^rows)^bands."""
+    rows: Annotated[int, Field(ge=1, le=64)] = 8
+    """Minima in a band. 14 bands of 8 (as FineWeb): half of the pairs at a similarity of .69, 92 % at .8."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Of the permutations."""
+
+
+class BoilerplateLines(Table):
+    """Lines that stand in document after document: headers, footers, notices."""
+
+    copies: Annotated[int, Field(ge=1)] = 5
+    """So many documents keep a line, the first ones; it is taken out of all later ones."""
+    min_characters: Annotated[int, Field(ge=1)] = 10
+    """Shorter lines are left alone."""
+
+
+class Deduplication(Table):
+    """What is kept once. Of equal documents the first stays: in the order of the sources, their files' names, their
+    rows. So a file that comes later in that order never changes which of the earlier documents stay."""
+
+    exact: bool = True
+    """Documents that are equal but for case and blanks."""
+    near: NearDuplicates | None = None
+    """Documents that are nearly equal; None leaves them."""
+    lines: BoilerplateLines | None = None
+    """Lines that many documents share; None leaves them."""
+    within: Literal["corpus", "group"] = "corpus"
+    """Where a copy is looked for: everywhere, or among the documents of the same group (patient, site, author)."""
+
+
 class CorpusConfig(Table):
     """Text in, clean documents out."""
 
@@ -113,6 +151,9 @@ class CorpusConfig(Table):
     """Documents a shard holds; one shard is one unit of work downstream."""
     min_characters: Annotated[int, Field(ge=1)] = 1
     """Shorter documents are dropped, and counted."""
+    filters: tuple[Plug, ...] = (Plug(name="normalise"),)
+    """Keys of `pipeline.corpus.cleaning.FILTERS`, in the order in which a document passes them."""
+    deduplication: Deduplication = Deduplication()
     max_bad_share: Share = 0.01
     """Share of rows that may be unreadable before the stage fails; each is counted and the first ones are shown."""
     restricted: bool = False

@@ -1,7 +1,7 @@
 """The record that a corpus is made of, and the files it lies in (Arrow IPC, zstd)."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 BATCH = 1_000
@@ -20,6 +20,27 @@ class Document:
     """What a split must not part: patient, site, author. A document without one is its own."""
     date: str
     """ISO 8601, as far as it is known: 1790, 1790-01, 1790-01-08."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A filter drops the document."""
+
+    reason: str
+    """What it is counted under, in the words of a person: "too few words"."""
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A filter changes the document."""
+
+    document: Document
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How often each thing was done, in the words of a person: {"e-mail": 2}."""
+
+
+Verdict = Rejected | Edited | None
+"""What a filter says of a document; None keeps it as it is."""
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
