@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.mapping import task_map
 from flows.parameters import Run
-from flows.reporting import report_artifact
+from flows.reporting import report_artifact, report_dropped
 from pipeline.stages import run_stage
 
 
@@ -14,4 +14,5 @@ def corpus(run: Run) -> str:
     store = run.store()
     made = run_stage("corpus", run.resolved(), store, map=task_map, force=run.force)
     report_artifact(store, made)
+    report_dropped(store, made)
     return made.reference

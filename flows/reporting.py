@@ -1,9 +1,11 @@
 """What the Prefect UI shows of an artifact: its reference and counts, never its text; and a table of scores."""
 
+import json
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from pipeline.corpus.summary import example_rows, funnel_rows
 from pipeline.evaluation.summary import score_rows
 from pipeline.store import Artifact, Store
 
@@ -32,6 +34,21 @@ def report_scores(store: Store, evaluation: Artifact) -> None:
     )
 
 
+def report_dropped(store: Store, corpus: Artifact) -> None:
+    """What each step of cleaning took out, and a few of the documents: of a restricted corpus without their text."""
+    create_table_artifact(
+        table=list(funnel_rows(store.manifest(corpus).totals)),
+        key="funnel",
+        description=f"What each step took out of {corpus.reference}",
+    )
+    report = json.loads(store.file(corpus, "dropped.json").read_text(encoding="utf-8"))
+    create_table_artifact(
+        table=list(example_rows(report)),
+        key="dropped",
+        description=f"Some of what {corpus.reference} left out",
+    )
+
+
 def report_references(references: list[str]) -> None:
     """All that a run made or found."""
     create_markdown_artifact(
@@ -45,6 +62,8 @@ def _flat(totals: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
     """Counts within counts as rows: `documents train`, `documents held-out`."""
     rows: list[tuple[str, str]] = []
     for name, value in totals.items():
+        if name == "funnel":
+            continue  # a table of its own
         words = f"{above} {name}".strip()
         if isinstance(value, dict):
             rows += _flat(value, words)

@@ -177,14 +177,19 @@ def _toml_value(value: Any) -> str:
 
 def print_scores(scores: dict[str, Any]) -> None:
     """The scores as a table on standard output."""
+    from pipeline.evaluation.summary import score_rows
+
+    print_table(score_rows(scores))
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Rows with the same keys as a table on standard output."""
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from pipeline.evaluation.summary import score_rows
-
     table = RichTable(box=None, pad_edge=False)
-    for heading in ("what", "score", "beside"):
+    for heading in rows[0] if rows else ():
         table.add_column(heading, overflow="fold")
-    for row in score_rows(scores):
+    for row in rows:
         table.add_row(*row.values())
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import app, as_toml
+from pipeline.cli import app, as_toml, print_table
 from pipeline.config import STAGES, Settings
 from pipeline.errors import ConfigError, UnknownReference, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipeline.store import Artifact, Store
     from pipeline.store.gc import Collected
     from pipeline.store.lease import Holder
     from pipeline.store.lineage import Lineage
@@ -58,13 +59,21 @@ def ls(
 
 
 @store_command
-def show(reference: ReferenceArgument) -> None:
+def show(
+    reference: ReferenceArgument,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="Of a corpus: what each step took out, and examples.")
+    ] = False,
+) -> None:
     """An artifact's manifest: what it was made from and holds, where, and its scores."""
     from pipeline.store import open_store
     from pipeline.store.retraction import tombstone_of
 
     store = open_store()
     artifact = store.resolve(reference, retracted=True)
+    if dropped:
+        print_dropped(store, artifact)
+        return
     manifest, version = store.manifest(artifact), store.version(str(artifact))
     sections = manifest.model_dump(mode="json", exclude={"files", "parents", "inputs"}, exclude_none=True)
     tables = {key: value for key, value in sections.items() if isinstance(value, dict) and value}
@@ -76,6 +85,17 @@ def show(reference: ReferenceArgument) -> None:
     for entry in manifest.files:
         rows = f"  {entry.rows:,} rows" if entry.rows is not None else ""
         typer.echo(f"{entry.size:12,}  {entry.sha256[:12]}  {entry.path}{rows}")
+
+
+def print_dropped(store: "Store", corpus: "Artifact") -> None:
+    """The funnel of a corpus and examples of what it left out, as two tables."""
+    from pipeline.corpus.summary import example_rows, funnel_rows
+
+    if corpus.kind != "corpus":
+        raise ConfigError(f"{corpus} is a {corpus.kind}; --dropped is for a corpus.")
+    print_table(funnel_rows(store.manifest(corpus).totals))
+    typer.echo()
+    print_table(example_rows(json.loads(store.file(corpus, "dropped.json").read_text(encoding="utf-8"))))
 
 
 @store_command

@@ -123,8 +123,10 @@ class BoilerplateLines(Table):
 
 
 class Deduplication(Table):
-    """What is kept once. Of equal documents the first stays: in the order of the sources, their files' names, their
-    rows. So a file that comes later in that order never changes which of the earlier documents stay."""
+    """What is kept once. Of equal documents the first stays: in the order of the sources, their files' names, their rows.
+
+    So a file that comes later in that order never changes which of the earlier documents stay.
+    """
 
     exact: bool = True
     """Documents that are equal but for case and blanks."""
@@ -154,8 +156,16 @@ class CorpusConfig(Table):
     filters: tuple[Plug, ...] = (Plug(name="normalise"),)
     """Keys of `pipeline.corpus.cleaning.FILTERS`, in the order in which a document passes them."""
     deduplication: Deduplication = Deduplication()
+    decontaminate: tuple[Source, ...] = ()
+    """Test sets of the evaluation's tasks: documents that share a long n-gram with one of them are dropped."""
+    excluded: Annotated[str | None, WHERE] = None
+    """A file of ids and groups of documents, one a line, that must not be in the corpus (erasure). What stands in it
+    counts; a change reads all sources again, so that no part keeps their text."""
     max_bad_share: Share = 0.01
     """Share of rows that may be unreadable before the stage fails; each is counted and the first ones are shown."""
+    max_foreign_share: Share = 0.01
+    """Share of documents that the filter `language` may drop before the stage fails: more is the sign of a profile that
+    doesn't fit the text. 1 for text of the web."""
     restricted: bool = False
     """Text of this corpus leaves no stage: cards, logs and reports show counts only."""
 
@@ -433,11 +443,15 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _anchor_sources(values: dict[str, Any], folder: Path) -> None:
     """Make sources' relative paths relative to the preset that names them, wherever the run is started."""
     corpus = values.get("corpus")
-    sources = corpus.get("sources", []) if isinstance(corpus, dict) else []
-    for source in sources if isinstance(sources, list) else []:
-        path = source.get("path") if isinstance(source, dict) else None
+    if not isinstance(corpus, dict):
+        return
+    tables = [
+        table for key in ("sources", "decontaminate") if isinstance(corpus.get(key), list) for table in corpus[key]
+    ]
+    for table, key in (*((table, "path") for table in tables if isinstance(table, dict)), (corpus, "excluded")):
+        path = table.get(key)
         if isinstance(path, str) and ":" not in path.split("/", 1)[0] and not path.startswith(("/", "~")):
-            source["path"] = str(folder.absolute() / path)
+            table[key] = str(folder.absolute() / path)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

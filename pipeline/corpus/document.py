@@ -1,10 +1,11 @@
-"""The record that a corpus is made of, and the files it lies in (Arrow IPC, zstd)."""
+"""The record that a corpus is made of, what a filter answers, and how documents are read from a corpus' files."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-BATCH = 1_000
+REPLACEMENTS = "replacement_tokens.txt"
+"""A corpus' file of the tokens that stand for what was masked, one a line; where there are any."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,6 @@ class Edited:
 
 Verdict = Rejected | Edited | None
 """What a filter says of a document; None keeps it as it is."""
-
-
-def write_documents(path: Path, documents: Iterable[Document]) -> int:
-    """Write an Arrow IPC file of documents, in bounded memory; returns how many."""
-    import pyarrow as pa
-
-    schema = pa.schema([(field.name, pa.string()) for field in fields(Document)])
-    rows, batch = 0, list[Document]()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema, options=options) as writer:
-
-        def flush() -> None:
-            columns = [list(column) for column in zip(*map(astuple, batch), strict=True)]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-            batch.clear()
-
-        for document in documents:
-            batch.append(document)
-            rows += 1
-            if len(batch) == BATCH:
-                flush()
-        if batch:
-            flush()
-    return rows
 
 
 def read_documents(path: Path) -> Iterator[Document]:

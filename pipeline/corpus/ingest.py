@@ -1,214 +1,214 @@
 """The corpus stage: text in, clean documents out, parted into train and held-out.
 
-Each input file is read and normalised alone, as a remembered part; then one pass in the order of the sources removes
-exact duplicates (the first stays) and splits by a hash of the group, which is stable as the corpus grows. Costs a read
-and two writes of the text; memory holds 16 bytes of hash for each document, and one batch.
+Three maps of remembered parts. Each batch of input files is read and cleaned alone; the keys of all documents are merged,
+a range of keys at a time, which finds what stands twice; then each batch loses what that found and what the mixture of
+sources leaves out. So one more file costs one batch, the merge, and the batches that lose something new. The split is by
+a hash of the group, which is stable as the corpus grows. Costs a read and a write of the text, and another write of the
+shards in which something is found twice.
 """
 
-import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pipeline.config import CorpusConfig, bound
-from pipeline.corpus.cleaning import duplicate_key, normalised
-from pipeline.corpus.document import Document, read_documents, write_documents
-from pipeline.corpus.inventory import InputFile, inventory
-from pipeline.corpus.sources import SOURCES, BadRow
+from pipeline.corpus.card import GROUPS, Card, count_groups, dropped, funnel
+from pipeline.corpus.cleaning import FILTERS, replacement_tokens
+from pipeline.corpus.decontamination import write_ngrams
+from pipeline.corpus.deduplication import repeated
+from pipeline.corpus.document import REPLACEMENTS
+from pipeline.corpus.finishing import Unfinished, finish_batch
+from pipeline.corpus.inventory import InputFile, inventory, list_file
+from pipeline.corpus.reading import SCHEMA, Aside, batches, name_digest, read_batch
+from pipeline.corpus.selection import file_of, limits
+from pipeline.corpus.shards import SPLITS
+from pipeline.corpus.sources import SOURCES
 from pipeline.errors import InputError
 from pipeline.mapping import Map
-from pipeline.progress import progress, track
-from pipeline.store import Artifact, Draft, Part, PartDraft, Recipe, Store
+from pipeline.store import Artifact, Draft, Part, Recipe, Store
 
-SCHEMA = 1
 EXAMPLES = 20
-SPLITS = ("train", "heldout")
+"""Of each reason, the artifact shows so many."""
 log = logging.getLogger("bertmill")
 
 
-def corpus_recipe(config: CorpusConfig, store: Store) -> tuple[Recipe, list[InputFile]]:
+@dataclass(frozen=True)
+class Inputs:
+    """What the corpus is made from."""
+
+    sources: list[InputFile]
+    tests: list[InputFile]
+    """Test sets that the corpus must not hold."""
+    excluded: InputFile | None
+    """The list of documents that it must not hold."""
+
+    def all(self) -> list[InputFile]:
+        return [*self.sources, *self.tests, *([self.excluded] if self.excluded else [])]
+
+
+def corpus_recipe(config: CorpusConfig, store: Store) -> tuple[Recipe, Inputs]:
     """What decides the corpus, and the files it is made from. Raises ConfigError or InputError before any work."""
-    for source in config.sources:
+    for source in (*config.sources, *config.decontaminate):
         bound(source, SOURCES, "source format")
-    files = inventory(config.sources, store.settings)
-    return Recipe("corpus", config, SCHEMA, inputs=tuple(file.input for file in files)), files
+    for plug in config.filters:
+        bound(plug, FILTERS, "filter")
+    inputs = Inputs(
+        sources=inventory(config.sources, store.settings),
+        tests=inventory(config.decontaminate, store.settings) if config.decontaminate else [],
+        excluded=list_file(config.excluded, store.settings) if config.excluded else None,
+    )
+    return Recipe("corpus", config, SCHEMA, inputs=tuple(file.input for file in inputs.all())), inputs
 
 
 def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: bool = False) -> Artifact:
-    """Read, normalise, deduplicate and split the sources.
+    """Read, clean, deduplicate, mix and split the sources.
 
-    Raises InputError: a missing, empty or truncated source; more bad rows than `max_bad_share`; an empty split.
+    Raises InputError: a missing, empty or truncated source; more bad rows than `max_bad_share`, or documents of another
+    language than `max_foreign_share`; an empty split.
     """
-    recipe, files = corpus_recipe(config, store)
+    recipe, inputs = corpus_recipe(config, store)
     if not force and (found := store.find(recipe)):
         log.info("found %s", found)
         return found
-    parts: list[Part] = list(map(partial(read_file, config=config, store=store), files))
-    rows = sum(part.record["rows"] for part in parts)
-    bad = [row for part in parts for row in part.record["bad"]]
-    _check_bad_share(sum(part.record["bad_rows"] for part in parts), rows, bad, config)
+    units = batches(inputs.sources)
+    aside = _read_aside(inputs, config, store)
+    parts: list[Part] = list(map(partial(read_batch, config=config, aside=aside, store=store), units))
+    steps = funnel(part.record["funnel"] for part in parts)
+    _check_shares(steps, parts, config)
+    finished = _finished(parts, [unit.files[0].source.name for unit in units], config, store, map)
+    steps += funnel(part.record["funnel"] for part in finished)
+    _log_funnel(steps)
     with store.draft(recipe, force=force) as draft:
-        funnel = _write_splits(draft, parts, config, store)
-        _check_splits(funnel, config)
-        dropped = Counter(funnel.dropped)
-        for part in parts:
-            dropped.update(part.record["dropped"])
-        report = {"dropped": dict(sorted(dropped.items())), "examples": bad[:EXAMPLES] + funnel.examples[:EXAMPLES]}
-        (draft.folder / "dropped.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
-        draft.add("dropped.json")
-        made = draft.commit(totals=_totals(funnel, rows, dropped, config))
-    log.info("made %s: %s documents to train on, %s held out", made, *(f"{funnel.documents[s]:,}" for s in SPLITS))
+        card = _include(draft, finished)
+        groups = count_groups([store.blob(file_of(part, GROUPS)) for part in finished])
+        _check_splits(card, groups, config)
+        _write_examples(draft, steps, [*parts, *finished])
+        _write_replacements(draft, config)
+        made = draft.commit(totals=_totals(card, groups, steps, config))
+    documents = card.total("documents")
+    log.info("made %s: %s documents to train on, %s held out", made, *(f"{documents[s]:,}" for s in SPLITS))
     return made
 
 
-def read_file(file: InputFile, *, config: CorpusConfig, store: Store) -> Part:
-    """One input file, read and normalised: a part remembered under the file's bytes and how they are read."""
-    identity = {
-        "schema": SCHEMA,
-        "source": file.source.identity(),
-        "input": [file.input.name, file.input.sha256],
-        "lang": config.lang,
-        "min_characters": config.min_characters,
-    }
-    return store.part("corpus", identity, partial(_read_file, file=file, config=config))
+def _read_aside(inputs: Inputs, config: CorpusConfig, store: Store) -> Aside:
+    """The list of exclusions and the test sets' n-grams."""
+    excluded = frozenset[str]()
+    if inputs.excluded:
+        with inputs.excluded.place.open() as file:
+            names = file.read().decode("utf-8", "replace").split("\n")
+        excluded = frozenset(name_digest(name.strip()) for name in names if name.strip())
+    if not inputs.tests:
+        return Aside(excluded)
+    identity = [[file.source.reading(), file.input.sha256, config.lang] for file in inputs.tests]
+    part = store.part("ngrams", [SCHEMA, identity], partial(write_ngrams, files=inputs.tests, lang=config.lang))
+    return Aside(excluded, part.files[0])
 
 
-def _read_file(draft: PartDraft, *, file: InputFile, config: CorpusConfig) -> dict[str, Any]:
-    reader = bound(file.source, SOURCES, "source format")
-    count: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
-    bad: list[dict[str, Any]] = []
-
-    def documents() -> Iterator[Document]:
-        with progress(f"reading {file.input.name}") as advance:
-            for row in reader(file.path):
-                count["rows"] += 1
-                advance()
-                if isinstance(row, BadRow):
-                    dropped[row.reason] += 1
-                    if len(bad) < EXAMPLES:
-                        bad.append({"file": file.input.name, "line": row.line, "reason": row.reason})
-                    count["bad"] += 1
-                    continue
-                text = normalised(row.text)
-                if len(text) < config.min_characters:
-                    dropped["too short"] += 1
-                    continue
-                own = row.id or f"{file.input.name.partition('/')[2]}:{row.line}"
-                name = f"{file.source.name}/{own}"
-                yield Document(name, text, file.source.name, row.lang or config.lang, row.group or name, row.date or "")
-
-    kept = write_documents(draft.folder / "documents.arrow", documents())
-    draft.add("documents.arrow", rows=kept)
-    return {"rows": count["rows"], "bad_rows": count["bad"], "bad": bad, "dropped": dict(dropped)}
+def _finished(parts: list[Part], of_source: list[str], config: CorpusConfig, store: Store, map: Map) -> list[Part]:
+    """The batches without what stands twice and what the mixture leaves out."""
+    repeats = repeated(parts, config.deduplication, store, map)
+    keep = limits(config.sources, of_source, parts, repeats, store)
+    units = [Unfinished(*each) for each in zip(range(len(parts)), parts, keep, strict=True)]
+    return list(map(partial(finish_batch, repeats=repeats, config=config, store=store), units))
 
 
-@dataclass
-class _Funnel:
-    """What the merging pass has seen."""
-
-    documents: Counter[str] = field(default_factory=Counter)
-    characters: Counter[str] = field(default_factory=Counter)
-    groups: dict[str, set[bytes]] = field(default_factory=lambda: {split: set() for split in SPLITS})
-    languages: Counter[str] = field(default_factory=Counter)
-    sources: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    examples: list[dict[str, Any]] = field(default_factory=list)
-
-
-def _write_splits(draft: Draft, parts: list[Part], config: CorpusConfig, store: Store) -> _Funnel:
-    """Write the surviving documents of both splits, a shard at a time."""
-    funnel = _Funnel()
-    pending: dict[str, list[Document]] = {split: [] for split in SPLITS}
-    shards: Counter[str] = Counter()
-
-    def flush(split: str) -> None:
-        path = f"{split}/{shards[split]:05d}.arrow"
-        rows = write_documents(draft.folder / path, pending[split])
-        draft.add(path, rows=rows)
-        (draft.folder / path).unlink()
-        shards[split] += 1
-        pending[split] = []
-
-    survivors = _survivors(parts, funnel, config, store)
-    for document in track(survivors, "removing duplicates", sum(part.files[0].rows or 0 for part in parts)):
-        split = "heldout" if is_heldout(document.group, config.heldout_share) else "train"
-        funnel.documents[split] += 1
-        funnel.characters[split] += len(document.text)
-        funnel.groups[split].add(_hash(document.group))
-        funnel.languages[document.lang] += 1
-        funnel.sources[document.source] += 1
-        pending[split].append(document)
-        if len(pending[split]) == config.documents_per_shard:
-            flush(split)
-    for split in SPLITS:
-        if pending[split]:
-            flush(split)
-    return funnel
+def _include(draft: Draft, finished: list[Part]) -> Card:
+    """Number the shards of all batches, and add up their cards."""
+    card, shards = Card(), Counter[str]()
+    for part in finished:
+        card.add(part.record["card"])
+        for entry in part.files:
+            split = entry.path.partition("/")[0]
+            if split in SPLITS:
+                draft.include(entry, f"{split}/{shards[split]:05d}.arrow")
+                shards[split] += 1
+    return card
 
 
-def _survivors(parts: list[Part], funnel: _Funnel, config: CorpusConfig, store: Store) -> Iterator[Document]:
-    """Documents whose text and id stand for the first time."""
-    texts, ids = set[bytes](), set[bytes]()
-    for part in parts:
-        for document in read_documents(store.blob(part.files[0])):
-            text, name = _hash(duplicate_key(document.text)), _hash(document.id)
-            reason = "duplicate text" if text in texts else "duplicate id" if name in ids else None
-            if reason is None:
-                texts.add(text)
-                ids.add(name)
-                yield document
-                continue
-            funnel.dropped[reason] += 1
-            if len(funnel.examples) < EXAMPLES:
-                excerpt = {} if config.restricted else {"text": document.text[:200]}
-                funnel.examples.append({"id": document.id, "reason": reason} | excerpt)
-
-
-def is_heldout(group: str, share: float) -> bool:
-    """Whether a group is never trained on: a function of its name alone."""
-    return int.from_bytes(_hash(f"held-out:{group}")[:8], "big") < share * 2**64
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-
-
-def _check_bad_share(count: int, rows: int, bad: list[dict[str, Any]], config: CorpusConfig) -> None:
-    if rows and count / rows > config.max_bad_share:
-        shown = "; ".join(f"{row['file']} line {row['line']}: {row['reason']}" for row in bad[:3])
+def _check_shares(steps: list[dict[str, Any]], parts: list[Part], config: CorpusConfig) -> None:
+    """Fail where too much of the input can't be used, or is in another language than the preset is for."""
+    for name, share, setting, what in (
+        ("read", config.max_bad_share, "max_bad_share", "rows can't be used"),
+        ("language", config.max_foreign_share, "max_foreign_share", "documents are in another language"),
+    ):
+        step = next((step for step in steps if step["name"] == name), None)
+        lost = sum(step["dropped"].values()) if step else 0
+        if step is None or lost <= share * step["documents_in"]:
+            continue
+        examples = [each for part in parts for each in part.record["examples"] if each["step"] == name]
+        shown = "; ".join(f"{each['file']} line {each['line']}: {each['reason']}" for each in examples[:3])
         raise InputError(
-            f"{count} of {rows} rows can't be used, over max_bad_share = {config.max_bad_share}: {shown}. "
-            f"Mend the source, or raise corpus.max_bad_share."
+            f"{lost} of {step['documents_in']} {what}, over {setting} = {share}: {shown}. "
+            f"Mend the source, or raise corpus.{setting}."
         )
 
 
-def _check_splits(funnel: _Funnel, config: CorpusConfig) -> None:
+def _check_splits(card: Card, groups: dict[str, int], config: CorpusConfig) -> None:
+    documents = card.total("documents")
     for split, other in zip(SPLITS, reversed(SPLITS), strict=True):
-        if funnel.documents[split] == 0:
+        if not documents.get(split):
             raise InputError(
-                f"No document is left in the {split} part of the corpus ({funnel.documents[other]} in the other, "
-                f"{len(funnel.groups[other])} groups, heldout_share = {config.heldout_share}). Give more documents or "
-                f"finer groups, or change corpus.heldout_share."
+                f"No document is left in the {split} part of the corpus ({documents.get(other, 0)} in the other, "
+                f"{groups[other]} groups, heldout_share = {config.heldout_share}). Give more documents or finer groups, or change "
+                f"corpus.heldout_share."
             )
 
 
-def _totals(funnel: _Funnel, rows: int, dropped: Counter[str], config: CorpusConfig) -> dict[str, Any]:
+def _write_examples(draft: Draft, steps: list[dict[str, Any]], parts: Iterable[Part]) -> None:
+    """`dropped.json`: documents by the reason they were dropped for, and a few of each."""
+    seen, examples = Counter[str](), []
+    for part in parts:
+        for example in part.record["examples"]:
+            seen[example["reason"]] += 1
+            if seen[example["reason"]] <= EXAMPLES:
+                examples.append(example)
+    report = {"dropped": dropped(steps), "examples": examples}
+    (draft.folder / "dropped.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+    draft.add("dropped.json")
+
+
+def _write_replacements(draft: Draft, config: CorpusConfig) -> None:
+    """What the vocabulary keeps whole: a file, so that it counts in the corpus' digest."""
+    if tokens := replacement_tokens(config.filters):
+        (draft.folder / REPLACEMENTS).write_text("\n".join(tokens), encoding="utf-8")
+        draft.add(REPLACEMENTS)
+
+
+def _totals(card: Card, groups: dict[str, int], steps: list[dict[str, Any]], config: CorpusConfig) -> dict[str, Any]:
+    sources = card.merged("sources")
     return {
-        "rows_read": rows,
-        "documents": {split: funnel.documents[split] for split in SPLITS},
-        "characters": {split: funnel.characters[split] for split in SPLITS},
-        "groups": {split: len(funnel.groups[split]) for split in SPLITS},
-        "dropped": dict(sorted(dropped.items())),
-        "languages": dict(sorted(funnel.languages.items())),
+        "rows_read": steps[0]["documents_in"],
+        **{what: card.total(what) for what in ("documents", "characters", "bytes")},
+        "groups": groups,
+        "dropped": dropped(steps),
+        "funnel": steps,
+        "languages": card.merged("languages"),
+        "lengths": card.lengths(),
         "sources": [
             source.model_dump(include={"name", "licence", "origin", "retrieved"})
-            | {"documents": funnel.sources[source.name]}
+            | {"documents": sources.get(source.name, 0)}
             for source in config.sources
         ],
         "restricted": config.restricted,
     }
+
+
+def _log_funnel(steps: list[dict[str, Any]]) -> None:
+    """A line for each step that took something out."""
+    for step in steps:
+        if step["dropped"]:
+            reasons = sorted(step["dropped"].items(), key=lambda each: -each[1])
+            shown = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:4])
+            more = f", and {len(reasons) - 4} other reasons" if len(reasons) > 4 else ""
+            log.info(
+                "%s: %s of %s documents dropped: %s%s",
+                step["name"],
+                f"{sum(step['dropped'].values()):,}",
+                f"{step['documents_in']:,}",
+                shown,
+                more,
+            )

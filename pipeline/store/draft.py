@@ -78,6 +78,11 @@ class PartDraft:
         self._files |= {entry.path: entry for entry in entries}
         return sorted(entries, key=lambda entry: entry.path)
 
+    def include(self, entry: FileEntry, path: str | None = None) -> None:
+        """Take in a blob that a part has stored already, under `path` where it is given."""
+        named = entry.model_copy(update={"path": checked_path(path or entry.path)})
+        self._files[named.path] = named
+
     @property
     def files(self) -> list[FileEntry]:
         return sorted(self._files.values(), key=lambda entry: entry.path)
@@ -97,11 +102,6 @@ class Draft(PartDraft):
     def __init__(self, store: "Store", recipe: Recipe, *, force: bool) -> None:
         super().__init__(store, force=force)
         self.recipe = recipe
-
-    def include(self, entry: FileEntry, path: str | None = None) -> None:
-        """Take in a blob that a part has stored already, under `path` where it is given."""
-        named = entry.model_copy(update={"path": checked_path(path or entry.path)})
-        self._files[named.path] = named
 
     def commit(
         self, *, totals: dict[str, Any], metrics: dict[str, Any] | None = None, producer: dict[str, Any] | None = None

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import VocabularyConfig
-from pipeline.corpus.document import read_documents
+from pipeline.corpus.document import REPLACEMENTS, read_documents
 from pipeline.errors import InputError
 from pipeline.mapping import Map
 from pipeline.store import Artifact, Recipe, Store
@@ -31,20 +31,29 @@ def build_vocabulary(
         log.info("found %s", found)
         return found
     shards = store.manifest(corpus).matching("train/")
-    parts = list(map(partial(count_shard, config=config, store=store), shards))
+    whole = replacement_tokens(corpus, store)
+    parts = list(map(partial(count_shard, config=config, whole=whole, store=store), shards))
     counts = merged_counts(parts, store)
     if not counts:
         raise InputError(f"{corpus} has no words to learn a vocabulary from.")
-    vocabulary = train_wordpiece(counts, size=config.size, min_frequency=config.min_frequency)
-    tokenizer = make_tokenizer(vocabulary, lowercase=config.lowercase, strip_accents=config.strip_accents)
+    vocabulary = train_wordpiece(counts, size=config.size, min_frequency=config.min_frequency, whole=whole)
+    form: dict[str, Any] = {"lowercase": config.lowercase, "strip_accents": config.strip_accents, "whole": whole}
+    tokenizer = make_tokenizer(vocabulary, **form)
     card = fit(tokenizer, corpus, store) | {"size": len(vocabulary), "distinct_words": len(counts)}
     with store.draft(recipe, force=force) as draft:
-        write_tokenizer_files(draft.folder, vocabulary, lowercase=config.lowercase, strip_accents=config.strip_accents)
+        write_tokenizer_files(draft.folder, vocabulary, **form)
         (draft.folder / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
         draft.add_all([*TOKENIZER_FILES, "card.json"])
         made = draft.commit(totals={"size": len(vocabulary), "words": counts.total()}, metrics=card)
     log.info("made %s: %s entries, unknown rate %.4f %%", made, len(vocabulary), 100 * card["unknown_rate"])
     return made
+
+
+def replacement_tokens(corpus: Artifact, store: Store) -> tuple[str, ...]:
+    """The tokens that stand in the corpus for what was masked, and that the vocabulary keeps whole."""
+    if not store.manifest(corpus).matching(REPLACEMENTS):
+        return ()
+    return tuple(store.file(corpus, REPLACEMENTS).read_text(encoding="utf-8").split("\n"))
 
 
 def fit(tokenizer: "Tokenizer", corpus: Artifact, store: Store) -> dict[str, Any]:

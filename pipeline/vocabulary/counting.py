@@ -19,24 +19,35 @@ from pipeline.vocabulary.tokenizer import bert_normalizer, bert_pre_tokenizer
 SCHEMA = 1
 
 
-def count_shard(entry: FileEntry, *, config: VocabularyConfig, store: Store) -> Part:
+def count_shard(entry: FileEntry, *, config: VocabularyConfig, whole: tuple[str, ...], store: Store) -> Part:
     """The word counts of one corpus shard: a part, shared by vocabularies of every size."""
     identity = {
         "schema": SCHEMA,
         "shard": entry.sha256,
         "lowercase": config.lowercase,
         "strip_accents": config.strip_accents,
-    }
-    return store.part("vocabulary", identity, partial(_count_shard, entry=entry, config=config, store=store))
+    } | ({"whole": whole} if whole else {})
+    return store.part(
+        "vocabulary", identity, partial(_count_shard, entry=entry, config=config, whole=whole, store=store)
+    )
 
 
-def _count_shard(draft: PartDraft, *, entry: FileEntry, config: VocabularyConfig, store: Store) -> dict[str, Any]:
+def _count_shard(
+    draft: PartDraft, *, entry: FileEntry, config: VocabularyConfig, whole: tuple[str, ...], store: Store
+) -> dict[str, Any]:
     documents = track(read_documents(store.blob(entry)), f"counting the words of {entry.path}", entry.rows)
-    texts = (document.text for document in documents)
+    texts = (without(document.text, whole) for document in documents)
     counts = count_words(texts, lowercase=config.lowercase, strip_accents=config.strip_accents)
     write_counts(draft.folder / "counts.arrow", counts)
     draft.add("counts.arrow", rows=len(counts))
     return {"words": sum(counts.values())}
+
+
+def without(text: str, whole: Iterable[str]) -> str:
+    """`text` without the tokens that are kept whole, which teach no word."""
+    for token in whole:
+        text = text.replace(token, " ")
+    return text
 
 
 def count_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool | None) -> Counter[str]:

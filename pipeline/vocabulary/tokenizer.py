@@ -43,9 +43,14 @@ def bert_pre_tokenizer() -> Any:
     return BertPreTokenizer()
 
 
-def make_tokenizer(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool | None) -> "Tokenizer":
-    """A tokenizer whose ids are the places in `vocabulary`, and which frames texts with [CLS] and [SEP]."""
-    from tokenizers import Tokenizer, decoders, models, processors
+def make_tokenizer(
+    vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool | None, whole: Sequence[str] = ()
+) -> "Tokenizer":
+    """A tokenizer whose ids are the places in `vocabulary`, and which frames texts with [CLS] and [SEP].
+
+    Entries named in `whole` are found in a text as they are written, before anything else is done to it.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 
     ids = {token: number for number, token in enumerate(vocabulary)}
     tokenizer = Tokenizer(
@@ -62,11 +67,17 @@ def make_tokenizer(vocabulary: Sequence[str], *, lowercase: bool, strip_accents:
     )
     tokenizer.decoder = decoders.WordPiece(prefix=CONTINUES)
     tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in whole])
     return tokenizer
 
 
 def write_tokenizer_files(
-    folder: Path, vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool | None
+    folder: Path,
+    vocabulary: Sequence[str],
+    *,
+    lowercase: bool,
+    strip_accents: bool | None,
+    whole: Sequence[str] = (),
 ) -> None:
     """Write what AutoTokenizer, BertTokenizer and `tokenizers` load: `TOKENIZER_FILES`."""
     names = {f"{token[1:-1].lower()}_token": token for token in SPECIALS}
@@ -78,6 +89,7 @@ def write_tokenizer_files(
         "model_max_length": 512,
     }
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
-    make_tokenizer(vocabulary, lowercase=lowercase, strip_accents=strip_accents).save(str(folder / "tokenizer.json"))
+    tokenizer = make_tokenizer(vocabulary, lowercase=lowercase, strip_accents=strip_accents, whole=whole)
+    tokenizer.save(str(folder / "tokenizer.json"))
     for name, content in (("tokenizer_config.json", config), ("special_tokens_map.json", names)):
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

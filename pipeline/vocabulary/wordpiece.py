@@ -8,7 +8,7 @@ trainer. Counts are Python's integers and never overflow. Costs about 2 s for th
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from pipeline.errors import ConfigError
@@ -19,13 +19,15 @@ CONTINUES = "##"
 Pair = tuple[str, str]
 
 
-def train_wordpiece(counts: Mapping[str, int], *, size: int, min_frequency: int) -> list[str]:
-    """The vocabulary in the order of its ids: the specials, the alphabet by code point, then pieces as they merged.
+def train_wordpiece(
+    counts: Mapping[str, int], *, size: int, min_frequency: int, whole: Sequence[str] = ()
+) -> list[str]:
+    """The vocabulary in the order of its ids: specials, `whole`, the alphabet by code point, then pieces as they merged.
 
     A hard cap: at most `size` entries. Raises ConfigError where the specials and the alphabet alone are more.
     """
     alphabet = alphabet_of(counts, min_frequency)
-    vocabulary = [*SPECIALS, *alphabet]
+    vocabulary = [*SPECIALS, *whole, *alphabet]
     if len(vocabulary) > size:
         raise ConfigError(
             f"vocabulary.size is {size}, but the specials and the characters that stand at least {min_frequency} times "

@@ -1,16 +1,21 @@
 """Text in, clean documents out: each once, each group on one side, what was dropped counted, bad input told at once."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.config import CorpusConfig, load_preset
+from pipeline.corpus import reading
 from pipeline.corpus.document import Document, read_documents
-from pipeline.corpus.ingest import ingest_corpus, is_heldout
+from pipeline.corpus.ingest import ingest_corpus
+from pipeline.corpus.inventory import InputFile
+from pipeline.corpus.reading import is_heldout
 from pipeline.errors import ConfigError, InputError
 from pipeline.store import Artifact, Store
+from pipeline.store.artifact import Input
 from tests.artifacts import keys
 from tests.maps import MAPS, forbidden, map_named
 from tests.texts import SUFFIXES, corpus, lines, rows, source, write
@@ -216,6 +221,7 @@ def test_bad_rows_under_the_share_are_counted_by_reason(store: Store, tmp_path: 
     report = json.loads(store.file(made, "dropped.json").read_text(encoding="utf-8"))
     assert report["dropped"] == dropped
     assert report["examples"][0] == {
+        "step": "read",
         "file": "mine/a.jsonl",
         "line": 61,
         "reason": "no member 'text' that is text",
@@ -253,12 +259,18 @@ def test_a_wrong_source_is_refused_before_any_work(
 # Again
 
 
+@pytest.fixture
+def _each_file_is_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SMALL", 1)
+
+
 def many_files(tmp_path: Path, count: int = 5) -> CorpusConfig:
     for number in range(count):
         write(tmp_path / f"texts/{number}.jsonl", lines(rows(10, start=8 * number)))
     return corpus(source(tmp_path / "texts/*.jsonl"), documents_per_shard=7)
 
 
+@pytest.mark.usefixtures("_each_file_is_a_batch")
 def test_any_map_makes_the_same_bytes(tmp_path: Path, store: Store) -> None:
     config, digests = many_files(tmp_path), []
     for name in MAPS:
@@ -276,6 +288,7 @@ def test_a_finished_corpus_is_found_and_a_forced_one_is_the_same(tmp_path: Path,
     assert (forced.version, forced.digest) == (f"{made.version}-2", made.digest)
 
 
+@pytest.mark.usefixtures("_each_file_is_a_batch")
 def test_one_more_file_costs_one_part(tmp_path: Path, store: Store) -> None:
     made = ingest_corpus(many_files(tmp_path), store=store)
     parts = set(keys(store, "parts/corpus/"))
@@ -295,3 +308,126 @@ def test_a_sample_corpus_has_text_to_train_on_and_text_held_out(preset: str, sto
     assert totals["groups"]["heldout"] >= 2
     assert {document.lang for document in documents(store, made, "heldout/")} == {config.lang}
     assert {each["name"] for each in totals["sources"] if each["documents"]} == {each.name for each in config.sources}
+
+
+# The parts
+
+
+@pytest.mark.usefixtures("_each_file_is_a_batch")
+def test_a_killed_shard_is_redone_alone(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = many_files(tmp_path)
+    whole = ingest_corpus(config, store=Store(store.settings.model_copy(update={"store": (tmp_path / "b").as_uri()})))
+    read, opened = reading.Reading.documents, list[str]()
+
+    def dying(self: reading.Reading, file: InputFile) -> Iterator[Document]:
+        opened.append(file.input.name)
+        for number, document in enumerate(read(self, file)):
+            if file.input.name.endswith("3.jsonl") and number == 4 and len(opened) <= 5:
+                raise KeyboardInterrupt
+            yield document
+
+    monkeypatch.setattr(reading.Reading, "documents", dying)
+    with pytest.raises(KeyboardInterrupt):
+        ingest_corpus(config, store=store)
+    assert len(keys(store, "parts/corpus/")) == 3
+    before = len(opened)
+    made = ingest_corpus(config, store=store)
+    assert opened[before:] == ["mine/3.jsonl", "mine/4.jsonl"]
+    assert made.digest == whole.digest
+
+
+@pytest.mark.usefixtures("_each_file_is_a_batch")
+def test_a_later_file_changes_no_shard_of_the_earlier_ones(tmp_path: Path, store: Store) -> None:
+    """Its duplicates of them are left out of its own shards."""
+    first = store.manifest(ingest_corpus(many_files(tmp_path), store=store)).files
+    again = [row | {"id": f"again {row['id']}", "group": "g1"} for row in rows(30)]
+    write(tmp_path / "texts/9.jsonl", lines(again + rows(20, start=500)))
+    grown = store.manifest(ingest_corpus(many_files(tmp_path), store=store)).files
+    shards = {entry.sha256 for entry in first if entry.path.endswith(".arrow")}
+    assert shards < {entry.sha256 for entry in grown}
+
+
+def test_small_files_are_gathered_and_one_more_changes_one_batch(tmp_path: Path) -> None:
+    def gathered(names: Iterable[int]) -> list[tuple[str, ...]]:
+        files = [InputFile(tmp_path, source(tmp_path), Input(f"mine/{name:06}", 3_000, "0" * 64)) for name in names]
+        return [tuple(file.input.name for file in batch.files) for batch in reading.batches(files)]
+
+    whole = gathered(range(40_000))
+    assert sum(map(len, whole)) == 40_000
+    assert len(whole) == pytest.approx(40_000 * 3_000 / reading.SMALL, rel=0.8)
+    for missing in (0, 777, 20_000, 39_999):
+        assert len(set(whole) - set(gathered(name for name in range(40_000) if name != missing))) <= 2
+
+
+def test_a_batch_holds_files_of_one_source_and_a_large_file_alone(tmp_path: Path) -> None:
+    one, two = source(tmp_path, name="one"), source(tmp_path, name="two")
+    sizes = [(one, 10), (one, reading.SMALL), (one, 10), (two, 10), (two, 10)]
+    files = [InputFile(tmp_path, of, Input(f"{of.name}/{n}", size, "0" * 64)) for n, (of, size) in enumerate(sizes)]
+    assert [len(batch.files) for batch in reading.batches(files)] == [1, 1, 1, 2]
+
+
+# What must not be in
+
+
+def test_excluded_documents_and_groups_leave_no_trace_in_the_store(store: Store, tmp_path: Path) -> None:
+    given = rows(40, documents_of_a_group=2)
+    given[7]["text"] = "a secret of the miller"
+    path = write(tmp_path / "a.jsonl", lines(given))
+    listed = write(tmp_path / "erased.txt", "mine/d7\n\n  g3 \nmine/unknown\n")
+    made = ingest_corpus(corpus(source(path), excluded=str(listed)), store=store)
+    assert {f"mine/d{n}" for n in range(40) if n not in (6, 7)} == {each.id for each in documents(store, made)}
+    assert store.manifest(made).totals["dropped"] == {"excluded by the user": 2}
+    stored = b"".join(store.backend.get(key) or b"" for key in keys(store, ""))
+    assert b"secret of the miller" not in stored
+
+
+def test_another_list_of_exclusions_makes_another_corpus_and_a_moved_one_the_same(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", lines(rows(40)))
+    made = [
+        ingest_corpus(corpus(source(path), excluded=str(write(tmp_path / name, names))), store=store)
+        for name, names in (("one.txt", "mine/d7\n"), ("two.txt", "mine/d8\n"), ("three.txt", "mine/d7\n"))
+    ]
+    assert made[0] == made[2] != made[1]
+
+
+def test_a_missing_list_of_exclusions_is_one_sentence(store: Store, tmp_path: Path) -> None:
+    config = corpus(source(write(tmp_path / "a.jsonl", lines(rows(40)))), excluded=str(tmp_path / "none.txt"))
+    assert "none.txt" in refused(config, store)
+
+
+def test_documents_that_hold_text_of_a_test_set_are_dropped(store: Store, tmp_path: Path) -> None:
+    given = rows(30)
+    question = " ".join(f"word{number}" for number in range(14))
+    given[5]["text"] = f"Before it. {question.upper()}, and after it."
+    path, tests = write(tmp_path / "a.jsonl", lines(given)), write(tmp_path / "t.jsonl", lines([{"text": question}]))
+    made = ingest_corpus(corpus(source(path), decontaminate=(source(tests, name="task"),)), store=store)
+    assert {f"mine/d{n}" for n in range(30) if n != 5} == {each.id for each in documents(store, made)}
+    step = next(step for step in store.manifest(made).totals["funnel"] if step["name"] == "decontamination")
+    assert sum(step["dropped"].values()) == 1
+
+
+# The card
+
+
+def test_the_card_is_that_of_the_documents_that_stay(store: Store, tmp_path: Path) -> None:
+    given = [
+        *rows(30),
+        *(row | {"id": f"again{n}"} for n, row in enumerate(rows(5))),
+        {"id": "zh", "text": "磨坊", "lang": "zh"},
+    ]
+    made = ingest_corpus(corpus(source(write(tmp_path / "a.jsonl", lines(given)))), store=store)
+    found, totals = documents(store, made), store.manifest(made).totals
+    assert sum(totals["documents"].values()) == len(found) == 31
+    assert sum(totals["characters"].values()) == sum(len(each.text) for each in found)
+    assert sum(totals["bytes"].values()) == sum(len(each.text.encode()) for each in found)
+    assert totals["languages"] == {"en": 30, "zh": 1}
+    assert sum(totals["lengths"].values()) == 31
+    assert totals["lengths"]["2 to 3"] == 1
+    steps = {step["name"]: step for step in totals["funnel"]}
+    assert steps["read"]["documents_in"] == totals["rows_read"] == 36
+    assert steps["deduplication"]["dropped"] == {"duplicate text": 5}
+    assert steps["mixture"]["documents_out"] == 31
+    for before, after in zip(totals["funnel"], totals["funnel"][1:]):
+        assert before["documents_out"] == after["documents_in"]
+        assert before["characters_out"] == after["characters_in"]
+    assert steps["mixture"]["characters_out"] == sum(totals["characters"].values())

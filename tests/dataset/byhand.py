@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.config import DatasetConfig, VocabularyConfig
-from pipeline.corpus.document import Document, write_documents
+from pipeline.corpus.document import Document
 from pipeline.corpus.ingest import ingest_corpus
+from pipeline.corpus.shards import ShardWriter
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.tokens import Shard, load_shard, tokenise_shard
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Recipe, Store
@@ -81,8 +82,11 @@ def vocabulary_of(store: Store, tokens: list[str]) -> Artifact:
         return draft.commit(totals={})
 
 
-def shard_of(store: Store, folder: Path, texts: list[str]) -> FileEntry:
+def shard_of(store: Store, texts: list[str]) -> FileEntry:
     """Store a corpus shard of those texts, a document each."""
-    path = folder / "shard.arrow"
-    rows = write_documents(path, (Document(f"d{n}", text, "mine", "en", f"g{n}", "") for n, text in enumerate(texts)))
-    return store.add_blob(path, "train/00000.arrow", rows)
+    with PartDraft(store) as draft:
+        writer = ShardWriter(draft, max(1, len(texts)))
+        for number, text in enumerate(texts):
+            writer.write(Document(f"d{number}", text, "mine", "en", f"g{number}", ""), heldout=False)
+        writer.finish()
+        return draft.files[0]

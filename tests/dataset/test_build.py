@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.corpus.ingest import is_heldout
+from pipeline.corpus.reading import is_heldout
 from pipeline.dataset.build import PairsOf, build_dataset, special_tokens
 from pipeline.errors import ConfigError, CorruptArtifact, InputError
 from pipeline.store import Store

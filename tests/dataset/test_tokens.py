@@ -27,7 +27,7 @@ def listed(shard: Shard) -> list[list[list[int]]]:
 
 
 def tokenised(store: Store, folder: Path, texts: list[str], tokens: list[str] = WORDS) -> Shard:
-    part = tokenise_shard(shard_of(store, folder, texts), vocabulary=vocabulary_of(store, tokens), store=store)
+    part = tokenise_shard(shard_of(store, texts), vocabulary=vocabulary_of(store, tokens), store=store)
     return load_shard(part, store)
 
 
@@ -97,7 +97,7 @@ def test_the_last_entry_of_a_large_vocabulary_keeps_its_id(
 
 
 def test_the_part_is_remembered_so_that_a_second_call_makes_nothing(store: Store, tmp_path: Path) -> None:
-    entry, vocabulary = shard_of(store, tmp_path, ["The mill."]), vocabulary_of(store, WORDS)
+    entry, vocabulary = shard_of(store, ["The mill."]), vocabulary_of(store, WORDS)
     made = tokenise_shard(entry, vocabulary=vocabulary, store=store)
     there = keys(store)
     store.backend.delete(blob_key(entry.sha256))  # what it would be made from
@@ -106,7 +106,7 @@ def test_the_part_is_remembered_so_that_a_second_call_makes_nothing(store: Store
 
 
 def test_another_vocabulary_makes_another_part(store: Store, tmp_path: Path) -> None:
-    entry = shard_of(store, tmp_path, ["Snow."])
+    entry = shard_of(store, ["Snow."])
     for tokens, expected in ((WORDS, [UNKNOWN, 9]), ([*WORDS, "snow", "ice", "hail"], [14, 9])):
         part = tokenise_shard(entry, vocabulary=vocabulary_of(store, tokens), store=store)
         assert listed(load_shard(part, store)) == [[expected]]

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import VocabularyConfig
-from pipeline.corpus.ingest import ingest_corpus, is_heldout
+from pipeline.config import Plug, VocabularyConfig
+from pipeline.corpus.ingest import ingest_corpus
+from pipeline.corpus.reading import is_heldout
 from pipeline.errors import ConfigError
 from pipeline.store import Artifact, Store
 from pipeline.vocabulary.build import build_vocabulary
+from pipeline.vocabulary.tokenizer import load_tokenizer
 from tests.artifacts import keys
 from tests.maps import MAPS, forbidden, map_named
 from tests.texts import corpus, lines, rows, source, write
@@ -86,6 +88,23 @@ def test_the_card_says_which_share_of_heldout_tokens_is_unknown(store: Store, tm
     assert card["characters_per_token"] == pytest.approx(len("millriver☃river☃☃millmill,mill") / 10)
     assert card["size"] == len(tokens(store, made))
     assert store.manifest(made).metrics == card
+
+
+def test_tokens_that_stand_for_masked_text_are_kept_whole(store: Store, tmp_path: Path) -> None:
+    given = [row | {"text": f"{row['text']} Write to m{number}@mill.org."} for number, row in enumerate(rows(60))]
+    filters = (
+        Plug(name="normalise"),
+        Plug(name="mask_identifiers", kinds=["email"], patterns={"SACK": "[0-9]+ sacks"}),
+    )
+    of = made_corpus(store, tmp_path, given, filters=filters)
+    made = build_vocabulary(config(), of, store=store)
+    assert tokens(store, made)[5:7] == ["[EMAIL]", "[SACK]"]
+    assert "[" not in tokens(store, made), "the tokens teach no word"
+    tokenizer = load_tokenizer(store, made)
+    encoding = tokenizer.encode("mill[EMAIL], [SACK] [email]", add_special_tokens=False)
+    assert encoding.ids[1] == 5
+    assert encoding.tokens[3] == "[SACK]"
+    assert encoding.tokens.count("[EMAIL]") == 1
 
 
 def test_chinese_characters_are_entries_of_their_own(store: Store, tmp_path: Path) -> None:
