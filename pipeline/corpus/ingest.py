@@ -18,7 +18,8 @@ from pipeline.config import CorpusConfig, bound
 from pipeline.corpus.cleaning import duplicate_key, normalised
 from pipeline.corpus.document import Document, read_documents, write_documents
 from pipeline.corpus.inventory import InputFile, inventory
-from pipeline.corpus.sources import SOURCES, BadRow
+from pipeline.corpus.rows import BadRow
+from pipeline.corpus.sources import SOURCES
 from pipeline.errors import InputError
 from pipeline.mapping import Map
 from pipeline.progress import progress, track
@@ -69,8 +70,8 @@ def read_file(file: InputFile, *, config: CorpusConfig, store: Store) -> Part:
     """One input file, read and normalised: a part remembered under the file's bytes and how they are read."""
     identity = {
         "schema": SCHEMA,
-        "source": file.source.identity(),
-        "input": [file.input.name, file.input.sha256],
+        "source": file.source.reading(),
+        "input": file.input.identity,
         "lang": config.lang,
         "min_characters": config.min_characters,
     }
@@ -85,7 +86,7 @@ def _read_file(draft: PartDraft, *, file: InputFile, config: CorpusConfig) -> di
 
     def documents() -> Iterator[Document]:
         with progress(f"reading {file.input.name}") as advance:
-            for row in reader(file.path):
+            for row in reader(file.file):
                 count["rows"] += 1
                 advance()
                 if isinstance(row, BadRow):
