@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.places import File
-from pipeline.corpus.rows import BadRow, Members, Row
+from pipeline.corpus.rows import BadRow, Members, Row, Text
 from pipeline.corpus.tables import BATCH, read_arrow, sound_columns, table_rows, text_columns
 from pipeline.errors import InputError
 
@@ -40,7 +40,7 @@ def read_huggingface(
     *,
     config: str | None = None,
     split: str = "train",
-    text: str | tuple[str, ...] = "text",
+    text: Text = "text",
     id: str = "id",
     group: str = "group",
     lang: str = "lang",

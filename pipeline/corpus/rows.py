@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date as Date
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 LONGEST = 64 << 20
 """Bytes of a line or a document; a longer one is a bad row, and is never held in memory."""
@@ -36,6 +38,8 @@ class BadRow(NamedTuple):
     reason: str
 
 
+Text = str | Annotated[tuple[str, ...], Field(min_length=1)]
+"""The member that is the text, or several that are joined."""
 Plain = int | float | Date
 """What is told as text where a member isn't."""
 
@@ -53,7 +57,7 @@ def plain(value: Plain) -> str | None:
 class Members:
     """The members of an object, or columns of a table, that make a document; `a.b` is the member b of a."""
 
-    text: str | tuple[str, ...] = "text"
+    text: Text = "text"
     """Several are joined by newlines; those that are empty or absent are left out."""
     id: str = "id"
     group: str = "group"

@@ -15,7 +15,7 @@ from pipeline.corpus import rows
 from pipeline.corpus.compression import lines
 from pipeline.corpus.hub import read_huggingface
 from pipeline.corpus.places import File
-from pipeline.corpus.rows import NOT_UTF8, TOO_LONG, BadRow, Members, Row, has_half_a_pair, plain
+from pipeline.corpus.rows import NOT_UTF8, TOO_LONG, BadRow, Members, Row, Text, has_half_a_pair, plain
 from pipeline.corpus.tables import checked_columns, read_arrow, read_parquet
 from pipeline.errors import InputError, nearest
 
@@ -51,7 +51,7 @@ def _document(first: int, held: list[str], bad: str) -> Iterator[Row | BadRow]:
 def read_jsonl(
     file: File,
     *,
-    text: str | tuple[str, ...] = "text",
+    text: Text = "text",
     id: str = "id",
     group: str = "group",
     lang: str = "lang",
@@ -103,7 +103,7 @@ def _as_json_reads(number: int, data: bytes, members: Members) -> Row | BadRow:
 def read_csv(
     file: File,
     *,
-    text: str | tuple[str, ...] = "text",
+    text: Text = "text",
     id: str = "id",
     group: str = "group",
     lang: str = "lang",
@@ -120,7 +120,7 @@ def read_csv(
 def read_tsv(
     file: File,
     *,
-    text: str | tuple[str, ...] = "text",
+    text: Text = "text",
     id: str = "id",
     group: str = "group",
     lang: str = "lang",

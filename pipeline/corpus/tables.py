@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pipeline.corpus import rows
 from pipeline.corpus.compression import Named, seekable, unsound
 from pipeline.corpus.places import BLOCK, File
-from pipeline.corpus.rows import NOT_UTF8, TOO_LONG, BadRow, Members, Row
+from pipeline.corpus.rows import NOT_UTF8, TOO_LONG, BadRow, Members, Row, Text
 from pipeline.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 def read_parquet(
     file: File,
     *,
-    text: str | tuple[str, ...] = "text",
+    text: Text = "text",
     id: str = "id",
     group: str = "group",
     lang: str = "lang",
@@ -43,7 +43,7 @@ def read_parquet(
 def read_arrow(
     file: File,
     *,
-    text: str | tuple[str, ...] = "text",
+    text: Text = "text",
     id: str = "id",
     group: str = "group",
     lang: str = "lang",
