@@ -38,7 +38,7 @@ def sentences(settings: Settings) -> list[str]:
     """Those of the English sample."""
     source = load_preset("tiny").corpus.sources[0]
     (file,) = inventory((source,), settings)
-    rows = SOURCES[source.format](file.place)
+    rows = SOURCES[source.format](file.file)
     return [s for row in rows for s in re.findall(r"[A-Z][^.!?]{20,300}[.!?]", getattr(row, "text", ""))]
 
 

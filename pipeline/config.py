@@ -81,7 +81,8 @@ class Source(Table):
     model_config = ConfigDict(extra="allow")
 
     path: Annotated[str, WHERE]
-    """A file or a glob; relative to the preset's folder. `sample:NAME` is a corpus that comes with the package."""
+    """A file or a glob, relative to the preset's folder, or `s3://BUCKET/KEY`, which may be a glob too. `hub:NAME` or
+    `hub:NAME@REVISION` is a dataset of the Hugging Face hub, `sample:NAME` a corpus that comes with the package."""
     format: str
     """A key of `pipeline.corpus.sources.SOURCES`."""
     name: str
@@ -92,6 +93,17 @@ class Source(Table):
     """Where the text was got from; kept in the manifest."""
     retrieved: str = ""
     """When, as YYYY-MM-DD; kept in the manifest."""
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """Its share of the corpus' characters, relative to the other sources' weights: documents are left out, chosen by a
+    hash of their id, until it holds. None: all of it stays."""
+    max_documents: Annotated[int, Field(ge=1)] | None = None
+    """The first ones stay, counted after cleaning and deduplication."""
+    max_characters: Annotated[int, Field(ge=1)] | None = None
+    """The first documents stay that together hold so many, counted after cleaning and deduplication."""
+
+    def reading(self) -> dict[str, Any]:
+        """What of it decides how a file is read and cleaned, and so which remembered part is the file's."""
+        return {"name": self.name, "format": self.format} | self.keywords
 
     @property
     def keywords(self) -> dict[str, Any]:

@@ -1,16 +1,27 @@
 """Source files for the corpus' tests: plain and compressed, and a corpus table of them."""
 
+import bz2
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+import lzma
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from pipeline.config import CorpusConfig, Source
+from pipeline.corpus.places import LocalFile
+from pipeline.corpus.rows import BadRow, Row
+from pipeline.corpus.sources import SOURCES
 
-SUFFIXES = ("", ".gz", ".zst")
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor(write_checksum=True).compress(data),
+}
+SUFFIXES = ("", *COMPRESSORS)
 
 
 def write(path: Path, data: str | bytes) -> Path:
@@ -22,9 +33,12 @@ def write(path: Path, data: str | bytes) -> Path:
 
 
 def compressed(data: bytes, suffix: str) -> bytes:
-    if suffix == ".gz":
-        return gzip.compress(data)
-    return zstandard.ZstdCompressor(write_checksum=True).compress(data) if suffix == ".zst" else data
+    return COMPRESSORS[suffix](data) if suffix in COMPRESSORS else data
+
+
+def read(format: str, path: Path, **keywords: Any) -> Iterator[Row | BadRow]:
+    """The rows of a file of this machine."""
+    return SOURCES[format](LocalFile(path), **keywords)
 
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,7 +1,8 @@
-"""What a stage takes from outside: each file by its name within the source, its size and its sha256.
+"""What a stage takes from outside: each file by its name within the source, its size, and what tells its bytes.
 
-The path or glob doesn't count, so a moved corpus recomputes nothing, and new bytes under an old name are noticed.
-Digests are remembered by path, size and time of change: an unchanged file costs one look.
+The path or glob doesn't count, so a moved corpus recomputes nothing, and new bytes under an old name are noticed. A
+local file is told by its sha256, remembered by path, size and time of change: an unchanged file costs one look. An
+object of S3 is told by its ETag, a dataset of the hub by its commit: neither is downloaded.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from pipeline.config import Settings, Source
+from pipeline.corpus.hub import HubShard, hub_shards, saved_files
+from pipeline.corpus.places import File, LocalFile, s3_objects
 from pipeline.corpus.sources import sample_path
 from pipeline.errors import InputError
 from pipeline.store.artifact import Input
@@ -22,9 +25,9 @@ from pipeline.store.local import sha256_of
 
 @dataclass(frozen=True)
 class InputFile:
-    """A source's file: where it lies on this machine, and what of it counts."""
+    """A source's file: where its bytes lie, and what of it counts. Small, and can go to another process."""
 
-    path: Path
+    file: File | HubShard
     source: Source
     input: Input
 
@@ -39,39 +42,82 @@ def inventory(sources: tuple[Source, ...], settings: Settings) -> list[InputFile
             "The preset's [corpus] has no sources. Add one, such as: "
             'sources = [{ format = "text", path = "texts/*.txt", name = "mine", licence = "own" }].'
         )
-    return [
-        InputFile(path, source, Input(f"{source.name}/{name}", path.stat().st_size, _digest(path, settings)))
-        for source in sources
-        for name, path in _files(source)
-    ]
+    return [InputFile(file, source, told) for source in sources for file, told in _found(source, settings)]
 
 
-def _files(source: Source) -> Iterator[tuple[str, Path]]:
+def _found(source: Source, settings: Settings) -> Iterator[tuple[File | HubShard, Input]]:
     scheme, colon, rest = source.path.partition(":")
-    if colon and scheme == "sample":
-        yield rest, sample_path(rest)
-        return
-    if colon and "/" not in scheme and rest.startswith("//"):
-        raise InputError(f"The source {source.path} has the scheme {scheme!r}; give a local path or sample:NAME.")
+    if (scheme, colon) == ("hub", ":"):
+        yield from _of_hub(source, rest)
+    elif (scheme, colon) == ("s3", ":"):
+        yield from _of_s3(source, settings)
+    elif colon and "/" not in scheme and rest.startswith("//"):
+        raise InputError(
+            f"The source {source.path} has the scheme {scheme!r}; give a local path, s3://BUCKET/KEY, hub:NAME or "
+            f"sample:NAME."
+        )
+    else:
+        is_sample = (scheme, colon) == ("sample", ":")
+        for name, path in [(rest, sample_path(rest))] if is_sample else _local(source):
+            if (size := path.stat().st_size) == 0:
+                raise _empty(str(path), source)
+            yield LocalFile(path), Input(f"{source.name}/{name}", size, _digest(path, settings))
+
+
+def _of_s3(source: Source, settings: Settings) -> Iterator[tuple[File, Input]]:
+    none = True
+    for name, found in s3_objects(source.path, settings.store_deadline_s):
+        none = False
+        if found.size == 0:
+            raise _empty(found.name, source)
+        yield found, Input(f"{source.name}/{name}", found.size, version=found.etag.strip('"'))
+    if none:
+        raise _nothing("No object fits" if has_magic(source.path) else "There is no object", source)
+
+
+def _of_hub(source: Source, path: str) -> Iterator[tuple[HubShard, Input]]:
+    if source.format != "huggingface":
+        raise InputError(
+            f"The source {source.path} is of the Hugging Face hub and has the format {source.format!r}; "
+            f'give format = "huggingface".'
+        )
+    for shard in hub_shards(path, **_of_dataset(source, "config", "split")):
+        name = f"{source.name}/{shard.dataset}/{shard.index:05d}-of-{shard.of:05d}"
+        yield shard, Input(name, 0, version=shard.commit)
+
+
+def _of_dataset(source: Source, *names: str) -> dict[str, str]:
+    """Those keywords of the reader that say which part of a dataset is meant."""
+    return {name: source.keywords[name] for name in names if name in source.keywords}
+
+
+def _local(source: Source) -> Iterator[tuple[str, Path]]:
     pattern = os.path.expanduser(source.path)  # noqa: PTH111 (a pattern is no path)
+    if source.format == "huggingface" and (folder := Path(pattern)).is_dir():
+        for path in saved_files(folder, **_of_dataset(source, "split")):
+            if not path.is_file():
+                raise InputError(f"{path} is missing from its dataset (the source {source.name!r}). Save it anew.")
+            yield path.relative_to(folder).as_posix(), path
+        return
     found = sorted(Path(path) for path in (glob(pattern, recursive=True) if has_magic(pattern) else [pattern]))
     files = [path for path in found if path.is_file()]
     if not files:
-        what = (
-            "No file fits"
-            if has_magic(pattern)
-            else "There is no file"
-            if not found[0].is_dir()
-            else "A folder stands at"
-        )
-        raise InputError(
-            f"{what} {source.path} (the source {source.name!r}). Correct its path; a glob takes in several files."
-        )
+        if has_magic(pattern):
+            raise _nothing("No file fits", source)
+        raise _nothing("A folder stands at" if found[0].is_dir() else "There is no file", source)
     root = _fixed_part(pattern)
     for path in files:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} (the source {source.name!r}) is empty. Remove it, or fetch it again.")
         yield path.relative_to(root).as_posix(), path
+
+
+def _nothing(what: str, source: Source) -> InputError:
+    return InputError(
+        f"{what} {source.path} (the source {source.name!r}). Correct its path; a glob takes in several files."
+    )
+
+
+def _empty(name: str, source: Source) -> InputError:
+    return InputError(f"{name} (the source {source.name!r}) is empty. Remove it, or fetch it again.")
 
 
 def _fixed_part(pattern: str) -> Path:

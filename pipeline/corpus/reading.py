@@ -21,7 +21,8 @@ from pipeline.corpus.document import Document, Edited, Rejected, Verdict
 from pipeline.corpus.inventory import InputFile
 from pipeline.corpus.selection import Rows
 from pipeline.corpus.shards import ShardWriter
-from pipeline.corpus.sources import SOURCES, BadRow, Row
+from pipeline.corpus.rows import BadRow, Row
+from pipeline.corpus.sources import SOURCES
 from pipeline.progress import progress
 from pipeline.store import FileEntry, Part, PartDraft, Store
 
@@ -92,7 +93,7 @@ def read_batch(batch: Batch, *, config: CorpusConfig, aside: Aside, store: Store
     identity = {
         "schema": SCHEMA,
         "source": batch.files[0].source.reading(),
-        "inputs": [[file.input.name, file.input.sha256] for file in batch.files],
+        "inputs": [file.input.identity for file in batch.files],
         "config": {name: value for name, value in config.identity().items() if name in DECIDES},
         "aside": aside.identity(),
     }
@@ -132,7 +133,7 @@ class Reading:
     def documents(self, file: InputFile) -> Iterator[Document]:
         """The file's documents that pass."""
         reader = bound(file.source, SOURCES, "source format")
-        for row in reader(file.place):
+        for row in reader(file.file):
             if isinstance(row, BadRow):
                 self._read.drop(0, row.reason)
                 self._show(file, row.line, "read", row.reason)

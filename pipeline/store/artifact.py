@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -90,7 +90,20 @@ class Input:
 
     name: str
     size: int
-    sha256: str
+    """In bytes; 0 where it isn't known before it is read."""
+    sha256: str | None = None
+    version: str | None = None
+    """What its place tells its bytes by (an ETag, a commit), where they aren't read to be told."""
+
+    @property
+    def identity(self) -> list[str | int | None]:
+        """What of it counts."""
+        return [self.name, self.size, self.sha256 or self.version]
+
+    @property
+    def record(self) -> dict[str, str | int]:
+        """As the manifest keeps it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ class Recipe:
                 "schema": self.schema,
                 "config": self.config.identity(),
                 "parents": [parent.digest for parent in self.parents],
-                "inputs": [[each.name, each.size, each.sha256] for each in self.inputs],
+                "inputs": [each.identity for each in self.inputs],
                 "extra": sorted(self.extra),
             }
         )

@@ -129,7 +129,7 @@ class Draft(PartDraft):
                 Parent(reference=p.reference, digest=p.digest, manifest_sha256=p.manifest_sha256)
                 for p in self.recipe.parents
             ),
-            inputs=tuple({"name": i.name, "size": i.size, "sha256": i.sha256} for i in self.recipe.inputs),
+            inputs=tuple(each.record for each in self.recipe.inputs),
             files=tuple(self.files),
             totals=totals,
             metrics=metrics or {},

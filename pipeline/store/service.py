@@ -91,11 +91,18 @@ class Service:
             f"service is up, and run again: finished work is kept."
         )
 
-    def pages(self, action: str, prefix: str, fetch: Callable[..., Any], markers: Mapping[str, str]) -> Iterator[Any]:
+    def pages(
+        self,
+        action: str,
+        prefix: str,
+        fetch: Callable[..., Any],
+        markers: Mapping[str, str],
+        expected: Set[str] = frozenset(),
+    ) -> Iterator[Any]:
         """The pages of a listing; `markers` says which of a page's values go into which of the next one's arguments."""
         asked: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
         while True:
-            page = self.call(action, prefix, _bound(fetch, asked))
+            page = self.call(action, prefix, _bound(fetch, asked), expected)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -147,7 +154,8 @@ def _read_contents(response_dict: dict[str, Any], customized_response_dict: dict
 def _content(element: ElementTree.Element) -> dict[str, Any]:
     fields = {field.tag.rpartition("}")[2]: field.text or "" for field in element}
     modified = datetime.fromisoformat(fields["LastModified"])
-    return {"Key": fields["Key"], "Size": int(fields["Size"]), "LastModified": modified}
+    size, etag = int(fields["Size"]), fields.get("ETag", "")
+    return {"Key": fields["Key"], "Size": size, "ETag": etag, "LastModified": modified}
 
 
 @cache

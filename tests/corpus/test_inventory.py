@@ -9,6 +9,7 @@ import pytest
 from pipeline.config import Settings
 from pipeline.corpus.ingest import corpus_recipe
 from pipeline.corpus.inventory import inventory
+from pipeline.corpus.places import LocalFile
 from pipeline.errors import InputError
 from pipeline.store import Input, Store
 from tests.texts import corpus, source, write
@@ -22,7 +23,7 @@ def settings(tmp_path: Path) -> Settings:
 def test_a_file_counts_by_name_size_and_bytes(tmp_path: Path, settings: Settings) -> None:
     path = write(tmp_path / "texts/a.txt", "mill")
     (file,) = inventory((source(path, "text"),), settings)
-    assert file.path == path
+    assert file.file == LocalFile(path)
     assert file.input == Input("mine/a.txt", 4, sha256(b"mill").hexdigest())
 
 
@@ -106,7 +107,7 @@ def test_what_is_no_file_is_told_in_a_sentence(tmp_path: Path, settings: Setting
 
 
 def test_a_path_of_another_scheme_is_told_in_a_sentence(settings: Settings) -> None:
-    with pytest.raises(InputError, match="has the scheme 'https'; give a local path or sample:NAME"):
+    with pytest.raises(InputError, match="has the scheme 'https'; give a local path, s3://BUCKET/KEY, hub:NAME"):
         inventory((source("https://example.org/a.txt"),), settings)
 
 
@@ -120,4 +121,4 @@ def test_the_users_home_may_be_written_as_a_tilde(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     path = write(tmp_path / "a.txt", "mill")
-    assert [file.path for file in inventory((source("~/*.txt"),), settings)] == [path]
+    assert [file.file for file in inventory((source("~/*.txt"),), settings)] == [LocalFile(path)]

@@ -1,0 +1,96 @@
+"""Datasets of Hugging Face: saved to disk they are files like others; of the hub they count by their commit."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from pipeline.config import Settings
+from pipeline.corpus.hub import HubShard, read_huggingface
+from pipeline.corpus.inventory import inventory
+from pipeline.corpus.rows import Row
+from pipeline.errors import InputError
+from tests.texts import lines, source, write
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def saved(folder: Path, **splits: list[str]) -> Path:
+    made = {name: datasets.Dataset.from_dict({"text": texts}) for name, texts in splits.items()}
+    datasets.DatasetDict(made).save_to_disk(folder, num_shards=dict.fromkeys(made, 2))
+    return folder
+
+
+def found(path: Path | str, **keywords: Any) -> Any:
+    mine = source(path, "huggingface", **keywords)
+    return inventory((mine,), Settings.from_environment({}))
+
+
+def test_a_saved_dataset_is_its_splits_arrow_files(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "d", train=["a", "b", "c"], test=["d", "e"])
+    files = found(folder)
+    assert [file.input.name for file in files] == [f"mine/train/data-0000{n}-of-00002.arrow" for n in (0, 1)]
+    assert [row for file in files for row in read_huggingface(file.file)] == [Row(1, "a"), Row(2, "b"), Row(1, "c")]
+    texts = [row[1] for file in found(folder, split="test") for row in read_huggingface(file.file, split="test")]
+    assert texts == ["d", "e"]
+
+
+def test_a_saved_dataset_without_splits_is_all_of_it(tmp_path: Path) -> None:
+    chosen = datasets.Dataset.from_dict({"text": ["a", "b", "c"]}).select([2, 0])
+    chosen.save_to_disk(tmp_path / "d")
+    (file,) = found(tmp_path / "d")
+    assert list(read_huggingface(file.file)) == [Row(1, "c"), Row(2, "a")]
+
+
+def test_what_is_no_saved_dataset_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no dataset that save_to_disk wrote: state.json is missing"):
+        found(tmp_path)
+    folder = saved(tmp_path / "d", train=["a", "b"])
+    with pytest.raises(InputError, match="has no split 'valid'. Its splits: train."):
+        found(folder, split="valid")
+    (folder / "train/data-00001-of-00002.arrow").unlink()
+    with pytest.raises(InputError, match="data-00001-of-00002.arrow is missing from its dataset"):
+        found(folder)
+    (folder / "train/state.json").write_text("{}")
+    with pytest.raises(InputError, match="is not as save_to_disk writes it: _data_files is missing"):
+        found(folder)
+
+
+@pytest.fixture
+def streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder of JSON lines, which `datasets` streams as it does a dataset of the hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for number in range(3):
+        rows = [{"text": f"{number} {n}", "id": n, "by": {"site": "x"}} for n in range(2)]
+        write(tmp_path / f"repository/part-{number}.jsonl", lines(rows))
+    return str(tmp_path / "repository")
+
+
+def test_a_dataset_is_streamed_a_shard_at_a_time(streamed: str) -> None:
+    shards = [HubShard(streamed, "main", index, 3) for index in range(3)]
+    given = [row for shard in shards for row in read_huggingface(shard, group="by.site")]
+    assert given == [Row(n + 1, f"{number} {n}", str(n), "x") for number in range(3) for n in range(2)]
+    assert pickle.loads(pickle.dumps(shards)) == shards
+
+
+def test_a_column_that_a_dataset_has_not_is_told(streamed: str) -> None:
+    with pytest.raises(InputError, match="has no column 'body'. Its columns: text, id, by, by.site"):
+        list(read_huggingface(HubShard(streamed, "main", 0, 3), text="body"))
+
+
+def test_a_split_that_a_dataset_has_not_is_told(streamed: str) -> None:
+    with pytest.raises(InputError, match="can't be had from the Hugging Face hub .* Check its name, config, split"):
+        list(read_huggingface(HubShard(streamed, "main", 0, 3), split="valid"))
+
+
+def test_a_dataset_of_the_hub_has_its_format(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is of the Hugging Face hub and has the format 'jsonl'; give format = \"hug"):
+        inventory((source("hub:org/name", "jsonl"),), Settings.from_environment({}))
