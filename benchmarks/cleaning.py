@@ -85,7 +85,7 @@ def documents(paths: Sequence[Path], mb: float) -> list[str]:
                     size += len(made[-1])
                     lines, want = [], draw.randint(2_000, 5_000)
             if size > mb * 1e6:
-                return [text for text in made if len(text) >= 1_000]
+                return [text for text in made if len(text) >= 2_000]
     return made
 
 
@@ -179,7 +179,7 @@ def use_words(whose: str) -> None:
             return sentence_spans(text)
 
     factories = word_tokenizers.load_tokenizer_assignments()
-    factories["en"] = Ours if whose == "ours" else lambda: word_tokenizers.SpaCyTokenizer("en")
+    factories["eng"] = Ours if whose == "ours" else lambda: word_tokenizers.SpaCyTokenizer("en")
     word_tokenizers.load_word_tokenizer.cache_clear()
     text.split_into_parts.cache_clear()
 

@@ -5,7 +5,6 @@ collapsed; paragraphs stay parted by newlines. Case and accents stay: they are t
 tells a text that shouldn't be learned from, and its language: one module each.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,17 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.corpus.boilerplate import boilerplate_lines
+from pipeline.corpus.characters import Points, classes, points_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
 from pipeline.corpus.language import language
-from pipeline.corpus.measures import measured
+from pipeline.corpus.measures import measured, tidy
 from pipeline.corpus.quality import c4, fineweb, gopher_quality
 from pipeline.corpus.repair import repair
 from pipeline.corpus.repetition import gopher_repetition
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_BLANKS = re.compile(r"[^\S\n]+")
-_EDGES = re.compile(r" ?\n ?")
-_BREAKS = re.compile(r"\n{3,}")
 _INERT = {"NFC": 0x300, "NFKC": 0xA0}
 """Below, no character of a text is changed by the form."""
 
@@ -38,12 +34,15 @@ def normalise(document: Document, *, form: Literal["NFC", "NFKC"] = "NFC") -> Ve
 def normalised(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
     """`text` in Unicode's `form`, without control characters, its blanks collapsed, its lines trimmed."""
     scan = measured(text).scan
-    if not scan.untidy and (scan.highest < _INERT[form] or unicodedata.is_normalized(form, text)):
+    if scan.untidy:
+        text = _tidied(measured(text).points)
+    if scan.highest < _INERT[form] or unicodedata.is_normalized(form, text):
         return text
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
-    text = unicodedata.normalize(form, _CONTROL.sub("", text))  # in this order: what parted two may join them
-    text = _EDGES.sub("\n", _BLANKS.sub(" ", text))
-    return _BREAKS.sub("\n\n", text).strip()
+    return _tidied(points_of(unicodedata.normalize(form, text)))
+
+
+def _tidied(points: Points) -> str:
+    return tidy(points, classes()).tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def length(

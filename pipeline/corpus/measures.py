@@ -116,6 +116,36 @@ def _follows(points, classes, at):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def tidy(points, classes):  # type: ignore[no-untyped-def]
+    """The points without control characters, each run of blanks one blank, or one or two newlines; edges trimmed."""
+    made = np.empty(2 * len(points) + 2, np.uint32)  # U+2029 makes two
+    size = blanks = newlines = 0
+    before = np.uint32(0)
+    for at in range(len(points)):
+        point = points[at]
+        bits = classes[point]
+        if not bits & (SPACE | CONTROL):
+            if size and newlines:
+                made[size] = 10
+                made[size + 1] = 10  # overwritten where there is one
+                size += min(newlines, 2)
+            elif size and blanks:
+                made[size] = 32
+                size += 1
+            made[size] = point
+            size += 1
+            blanks = newlines = 0
+        elif point == 10 or point == 13 or point == 0x2028:
+            newlines += not (point == 10 and before == 13)
+        elif point == 0x2029:
+            newlines += 2
+        elif not bits & CONTROL:
+            blanks += 1
+        before = point
+    return made[:size]
+
+
+@njit(cache=True)
 def _count_words(points, classes, starts, ends):  # type: ignore[no-untyped-def]
     named = characters = alphabetic = 0
     for word in range(len(starts)):
@@ -134,7 +164,7 @@ def _count_words(points, classes, starts, ends):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def add(table, value):  # type: ignore[no-untyped-def]
-    """Add a hash to a set; whether it was there. The table's size is a power of two, over twice the values'."""
+    """Add a hash to a set; whether it was there. The table's size is a power of two, over four times the values'."""
     value = value if value else np.uint64(1)
     mask = np.uint64(len(table) - 1)
     at = ((value * np.uint64(0xFF51AFD7ED558CCD)) >> np.uint64(33)) & mask
@@ -150,7 +180,7 @@ def add(table, value):  # type: ignore[no-untyped-def]
 def table_for(values):  # type: ignore[no-untyped-def]
     """An empty set for so many hashes."""
     size = 8
-    while size <= 2 * values:
+    while size <= 4 * values:
         size *= 2
     return np.zeros(size, np.uint64)
 

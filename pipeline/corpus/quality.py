@@ -224,12 +224,12 @@ def _lines(points, classes):  # type: ignore[no-untyped-def]
 
     Words are what blanks part; where a script parts none, each of its characters is one.
     """
-    size = np.sum(classes[points] & BREAK > 0) + 1 if len(points) else 0
-    first, last = np.empty(size, np.int32), np.empty(size, np.int32)
-    pieces, longest = np.zeros(size, np.int32), np.zeros(size, np.int32)
+    first, last = np.empty(len(points), np.int32), np.empty(len(points), np.int32)
+    pieces, longest = np.empty(len(points), np.int32), np.empty(len(points), np.int32)
     line = at = 0
     while at < len(points):
         begin, end, word = -1, at, 0
+        pieces[line] = longest[line] = 0
         while at < len(points) and not classes[points[at]] & BREAK:
             bits = classes[points[at]]
             if bits & SPACE:

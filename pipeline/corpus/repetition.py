@@ -3,10 +3,12 @@
 Equal things are told by 64-bit hashes in compiled sets; nine n-gram tables of a text cost about 40 ns a word each.
 """
 
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.corpus.characters import SPACE, classes
@@ -57,18 +59,21 @@ def gopher_repetition(
 
 
 def _n_grams(measures: Measures, top: Limits, repeated: Limits) -> Verdict:
-    wanted = np.zeros((2, max((n for n, _ in (*top, *repeated)), default=0) + 1), np.bool_)
-    for row, limits in enumerate((top, repeated)):
-        wanted[row, [n for n, _ in limits]] = True
-    found = _n_gram_characters(*measures.words, *measures.hashes, wanted).tolist()
-    size = len(measures.text)
-    for n, share in top:
-        if found[0][n] / size > share:
-            return Rejected(f"gopher: one {n}-gram too often")
-    for n, share in repeated:
-        if found[1][n] / size > share:
-            return Rejected(f"gopher: repeated {n}-grams")
+    allowed = (_by_n(top), _by_n(repeated))
+    if n := _too_frequent(*measures.words, *measures.hashes, len(measures.text), allowed[0]):
+        return Rejected(f"gopher: one {n}-gram too often")
+    if n := _too_repeated(*measures.words, *measures.hashes, len(measures.text), allowed[1]):
+        return Rejected(f"gopher: repeated {n}-grams")
     return None
+
+
+@lru_cache(maxsize=64)
+def _by_n(limits: Limits) -> NDArray[np.float64]:
+    """The share allowed for each n; infinity where there is no limit."""
+    shares = np.full(max((n for n, _ in limits), default=0) + 1, np.inf)
+    for n, share in limits:
+        shares[n] = share
+    return shares
 
 
 @njit(cache=True)
@@ -97,35 +102,57 @@ def _duplicates(points, classes, newlines):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _n_gram_characters(starts, ends, hashes, powers, wanted):  # type: ignore[no-untyped-def]
-    """For each n: characters of the most frequent n-gram, blanks between its words counted, and of n-grams that stood
-    before, taken greedily; where wanted.
+def _lengths_before(starts, ends):  # type: ignore[no-untyped-def]
+    before = np.zeros(len(starts) + 1, np.int64)
+    for word in range(len(starts)):
+        before[word + 1] = before[word] + ends[word] - starts[word]
+    return before
+
+
+@njit(cache=True)
+def _too_frequent(starts, ends, hashes, powers, size, allowed):  # type: ignore[no-untyped-def]
+    """The first n whose most frequent n-gram, blanks between its words counted, makes too much of the text; or 0.
+
+    No n-gram is more frequent than the (n-1)-grams in it, so that mostly the first count decides for all.
+    """
+    words, most = len(starts), len(starts)
+    before = _lengths_before(starts, ends)
+    grams, width = np.zeros(words, np.uint64), np.ones(words, np.uint64)
+    for n in range(1, min(len(allowed), words + 1)):
+        longest = 0
+        for at in range(words - n + 1):
+            value, power = hashes[at + n - 1], powers[at + n - 1]
+            grams[at] += width[at] * (value + power * np.uint64(0x21))
+            width[at] *= power * BASE
+            longest = max(longest, before[at + n] - before[at] + n - 1)
+        if most * longest / size > allowed[n]:
+            most, characters = _most_frequent(grams[: words - n + 1], before, n)
+            if characters / size > allowed[n]:
+                return n
+    return 0
+
+
+@njit(cache=True)
+def _too_repeated(starts, ends, hashes, powers, size, allowed):  # type: ignore[no-untyped-def]
+    """The first n of which n-grams that stood before make too much of the text; or 0.
+
+    N-grams are told by their letters alone, wherever their words part, and taken greedily.
     """
     words = len(starts)
-    found = np.zeros(wanted.shape, np.int64)
-    before = np.zeros(words + 1, np.int64)
-    for word in range(words):
-        before[word + 1] = before[word] + ends[word] - starts[word]
-    joined, spaced = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
-    width, spaced_width = np.ones(words, np.uint64), np.ones(words, np.uint64)
-    for n in range(1, wanted.shape[1]):
-        grams = words - n + 1
-        for at in range(grams):
-            value, power = hashes[at + n - 1], powers[at + n - 1]
-            joined[at] += width[at] * value
-            width[at] *= power
-            spaced[at] += spaced_width[at] * (value + power * np.uint64(0x21))
-            spaced_width[at] *= power * BASE
-        if grams > 0 and wanted[0, n]:
-            found[0, n] = _most_frequent(spaced[:grams], before, n)
-        if grams > 0 and wanted[1, n]:
-            found[1, n] = _repeated(joined[:grams], before, n)
-    return found
+    before = _lengths_before(starts, ends)
+    grams, width = np.zeros(words, np.uint64), np.ones(words, np.uint64)
+    for n in range(1, min(len(allowed), words + 1)):
+        for at in range(words - n + 1):
+            grams[at] += width[at] * hashes[at + n - 1]
+            width[at] *= powers[at + n - 1]
+        if allowed[n] < np.inf and _repeated(grams[: words - n + 1], before, n) / size > allowed[n]:
+            return n
+    return 0
 
 
 @njit(cache=True)
 def _most_frequent(grams, before, n):  # type: ignore[no-untyped-def]
-    """Count times length of the most frequent n-gram; of equally frequent ones, the first."""
+    """How often the most frequent n-gram stands, of equally frequent ones the first, and its characters in all."""
     keys = table_for(len(grams))
     counts, places = np.zeros(len(keys), np.int32), np.empty(len(grams), np.int32)
     mask = np.uint64(len(keys) - 1)
@@ -141,7 +168,7 @@ def _most_frequent(grams, before, n):  # type: ignore[no-untyped-def]
     for gram in range(len(grams)):
         if counts[places[gram]] > most:
             most, best = counts[places[gram]], gram
-    return most * (before[best + n] - before[best] + n - 1)
+    return most, most * (before[best + n] - before[best] + n - 1)
 
 
 @njit(cache=True)

@@ -108,14 +108,14 @@ def _split(points, classes, abbreviations, units):  # type: ignore[no-untyped-de
                 break
             seen |= bits if bits else np.uint16(SPACE)
             last += 1
+        starts[count] = first
         if seen & ~np.uint16(PLAIN) or (seen & DIGIT and seen & ALPHA):
             _cut(points, classes, first, last, cuts, abbreviations, units)
-        starts[count] = first
-        for at in range(first + 1, last):
-            if cuts[at]:
-                ends[count] = at
-                count += 1
-                starts[count] = at
+            for at in range(first + 1, last):
+                if cuts[at]:
+                    ends[count] = at
+                    count += 1
+                    starts[count] = at
         ends[count] = last
         count += 1
         first = last
@@ -194,11 +194,11 @@ def _closing(points, classes, first, last, units):  # type: ignore[no-untyped-de
         return 1
     if not bits & ALPHA:
         return 0
-    if before == QUOTE or before == CURLY:
+    if before in (QUOTE, CURLY):
         if point == 0x74 and last - first > 3 and points[last - 3] == 0x6E:
             return 3  # n't
         return 2 if point in (0x73, 0x53) or (last - first > 2 and point in (0x64, 0x6D)) else 0  # 's 'S, 'd 'm
-    if last - first > 3 and (points[last - 3] == QUOTE or points[last - 3] == CURLY):
+    if last - first > 3 and points[last - 3] in (QUOTE, CURLY):
         return 3 if (before, point) in ((0x6C, 0x6C), (0x72, 0x65), (0x76, 0x65)) else 0  # 'll 're 've
     start = last - 1
     while start > first and last - start < 5 and classes[points[start - 1]] & ALPHA:
@@ -231,10 +231,10 @@ def _is_address(points, classes, first, last):  # type: ignore[no-untyped-def]
         at += 1
     if dot <= start or at - dot < 3:
         return False
+    lower = np.uint16(LOWER)
     for place in range(dot + 1, at):
-        if not classes[points[place]] & LOWER:
-            return False
-    return True
+        lower &= classes[points[place]]
+    return lower > 0
 
 
 @njit(cache=True)
