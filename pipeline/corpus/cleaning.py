@@ -1,21 +1,28 @@
 """What a document goes through: filters, each a pure function of one document, named in the preset.
 
-`normalise` comes first: Unicode NFC, so that equal texts are equal bytes; control characters out; blanks collapsed;
-paragraphs stay parted by newlines. Case and accents stay: they are the vocabulary's business.
+`repair` comes first, then `normalise`: Unicode NFC, so that equal texts are equal bytes; control characters out; blanks
+collapsed; paragraphs stay parted by newlines. Case and accents stay: they are the vocabulary's business. Then what
+tells a text that shouldn't be learned from, and its language: one module each.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from pipeline.corpus.document import Document, Edited, Verdict
+from pydantic import Field
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
-_BLANKS = re.compile(r"[^\S\n]+")
-_EDGES = re.compile(r" ?\n ?")
-_BREAKS = re.compile(r"\n{3,}")
+from pipeline.corpus.boilerplate import boilerplate_lines
+from pipeline.corpus.characters import Points, classes, points_of
+from pipeline.corpus.document import Document, Edited, Rejected, Verdict
+from pipeline.corpus.language import language
+from pipeline.corpus.measures import measured, tidy
+from pipeline.corpus.quality import c4, fineweb, gopher_quality
+from pipeline.corpus.repair import repair
+from pipeline.corpus.repetition import gopher_repetition
+
+_INERT = {"NFC": 0x300, "NFKC": 0xA0}
+"""Below, no character of a text is changed by the form."""
 
 
 def normalise(document: Document, *, form: Literal["NFC", "NFKC"] = "NFC") -> Verdict:
@@ -26,10 +33,33 @@ def normalise(document: Document, *, form: Literal["NFC", "NFKC"] = "NFC") -> Ve
 
 def normalised(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
     """`text` in Unicode's `form`, without control characters, its blanks collapsed, its lines trimmed."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
-    text = unicodedata.normalize(form, _CONTROL.sub("", text))  # in this order: what parted two may join them
-    text = _EDGES.sub("\n", _BLANKS.sub(" ", text))
-    return _BREAKS.sub("\n\n", text).strip()
+    scan = measured(text).scan
+    if scan.untidy:
+        text = _tidied(measured(text).points)
+    if scan.highest < _INERT[form] or unicodedata.is_normalized(form, text):
+        return text
+    return _tidied(points_of(unicodedata.normalize(form, text)))
+
+
+def _tidied(points: Points) -> str:
+    return tidy(points, classes()).tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def length(
+    document: Document,
+    *,
+    min_characters: Annotated[int, Field(ge=0)] = 0,
+    max_characters: Annotated[int, Field(ge=1)] | None = None,
+) -> Verdict:
+    """Reject a text of fewer or more characters."""
+    if len(document.text) < min_characters:
+        return Rejected("too short")
+    return Rejected("too long") if max_characters is not None and len(document.text) > max_characters else None
+
+
+def canary(document: Document, *, strings: tuple[Annotated[str, Field(min_length=1)], ...]) -> Verdict:
+    """Reject a text that holds one of the strings, letter for letter: test sets and secrets are marked by such."""
+    return Rejected("canary string") if any(map(document.text.__contains__, strings)) else None
 
 
 def duplicate_key(text: str) -> str:
@@ -37,5 +67,16 @@ def duplicate_key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-FILTERS: dict[str, Callable[..., Verdict]] = {"normalise": normalise}
+FILTERS: dict[str, Callable[..., Verdict]] = {
+    "repair": repair,
+    "normalise": normalise,
+    "length": length,
+    "language": language,
+    "boilerplate_lines": boilerplate_lines,
+    "gopher_repetition": gopher_repetition,
+    "gopher_quality": gopher_quality,
+    "c4": c4,
+    "fineweb": fineweb,
+    "canary": canary,
+}
 """`(document, *, keywords) -> Verdict`: None keeps the document, Edited changes it, Rejected drops it."""
