@@ -6,12 +6,13 @@ tells a text that shouldn't be learned from, and its language: one module each.
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.config import Plug
 from pipeline.corpus.boilerplate import boilerplate_lines
 from pipeline.corpus.characters import Points, classes, points_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
@@ -80,3 +81,8 @@ FILTERS: dict[str, Callable[..., Verdict]] = {
     "canary": canary,
 }
 """`(document, *, keywords) -> Verdict`: None keeps the document, Edited changes it, Rejected drops it."""
+
+
+def replacement_tokens(filters: Sequence[Plug]) -> tuple[str, ...]:
+    """The tokens that the filters put where they mask something."""
+    return ()

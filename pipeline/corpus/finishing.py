@@ -1,9 +1,10 @@
 """The second pass over a batch: what deduplication and the mixture leave out is taken out of its shards.
 
-A shard that loses nothing becomes the corpus' shard as it is. Of the others the columns are filtered, a batch at a time;
-only documents that lose lines are built anew.
+A shard that loses nothing becomes the corpus' shard as it is. Of the others the columns are filtered, a batch at a
+time; only documents that lose lines are built anew.
 """
 
+import hashlib
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import CorpusConfig
 from pipeline.corpus.card import Card, Counts, Step, write_groups
-from pipeline.corpus.deduplication import Repeats, without_lines
+from pipeline.corpus.deduplication import REASONS, Repeats, dropped_of, without_lines
 from pipeline.corpus.reading import EXAMPLES, EXCERPT
 from pipeline.corpus.selection import OVER_CAP, OVER_WEIGHT, Limit, column
 from pipeline.corpus.shards import SPLITS, count_batch, shard_sink
 from pipeline.store import FileEntry, Part, PartDraft, Store
-from pipeline.store.artifact import fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
 SCHEMA = 1
+NAMES = ("", *REASONS.values(), OVER_CAP, OVER_WEIGHT)
 STEP_OF = {OVER_CAP: "mixture", OVER_WEIGHT: "mixture"}
 """The step that drops for a reason, where it isn't deduplication."""
 
@@ -43,16 +44,12 @@ class Losses:
     """What a batch's documents lose, by row in reading order."""
 
     reasons: "np.ndarray[Any, Any]"
-    """An index into `names` for each row, 0 where the document stays: uint8."""
-    names: tuple[str, ...]
-    lines: "dict[int, np.ndarray[Any, Any]]"
+    """An index into `NAMES` for each row, 0 where the document stays: uint8."""
+    lines: "dict[int, list[int]]"
     """Numbers of the lines to take out, of documents that stay."""
 
-    def identity(self) -> str:
-        import hashlib
-
-        lines = [[row, numbers.tolist()] for row, numbers in sorted(self.lines.items())]
-        return fingerprint([hashlib.sha256(self.reasons.tobytes()).hexdigest(), list(self.names), lines])
+    def identity(self) -> list[Any]:
+        return [hashlib.sha256(self.reasons.tobytes()).hexdigest(), NAMES, sorted(self.lines.items())]
 
 
 def finish_batch(unit: Unfinished, *, repeats: Repeats, config: CorpusConfig, store: Store) -> Part:
@@ -75,17 +72,16 @@ def _shards(part: Part, split: str) -> list[FileEntry]:
 def _losses(unit: Unfinished, repeats: Repeats, store: Store) -> Losses:
     import numpy as np
 
-    names = ("", *repeats.reasons, OVER_CAP, OVER_WEIGHT)
-    reasons = np.zeros(len(column(unit.part, "heldout", store)), np.uint8)
-    if unit.limit is not None:
-        if unit.limit.below < 1 << 64:
-            picks = column(unit.part, "pick", store)
-            reasons[picks >= np.uint64(unit.limit.below)] = names.index(OVER_WEIGHT)
-        reasons[unit.limit.end :] = names.index(OVER_CAP)
-    rows, why = repeats.dropped(unit.number, store)
-    reasons[rows] = why + 1
-    lines = {row: numbers for row, numbers in repeats.lines(unit.number, store).items() if not reasons[row]}
-    return Losses(reasons, names, lines)
+    dropped = dropped_of(unit.number, repeats, store=store)
+    reasons, limit = dropped.codes.copy(), unit.limit
+    if limit is not None:
+        over = np.zeros(len(reasons), np.uint8)
+        if limit.below < 1 << 64:
+            over[column(unit.part, "pick", store) >= np.uint64(limit.below)] = NAMES.index(OVER_WEIGHT)
+        over[limit.end :] = NAMES.index(OVER_CAP)
+        reasons = np.where(reasons, reasons, over)
+    rows = np.unique(dropped.line_rows)
+    return Losses(reasons, {row: dropped.lines(row) for row in rows[reasons[rows] == 0].tolist()})
 
 
 def _finish_batch(draft: PartDraft, *, part: Part, losses: Losses, restricted: bool, store: Store) -> dict[str, Any]:
@@ -132,9 +128,11 @@ class _Finisher:
                 batch = reader.get_batch(number)
                 here, rows = rows[: len(batch)], rows[len(batch) :]
                 batch = self._filtered(batch, here)
+                if len(batch) == 0:
+                    continue
                 count_batch(batch, self._card[split])
                 kept += len(batch)
-                if sink is not None and len(batch):
+                if sink is not None:
                     sink.write_batch(batch)
         if not touched:
             self._draft.include(entry)
@@ -160,7 +158,7 @@ class _Finisher:
         for name, step in self._steps.items():
             step.documents_in += documents
             step.characters_in += characters
-            for code, reason in enumerate(self._losses.names):
+            for code, reason in enumerate(NAMES):
                 here = reasons == code
                 if code and STEP_OF.get(reason, "deduplication") == name and here.any():
                     step.dropped[reason] += int(here.sum())
@@ -177,7 +175,7 @@ class _Finisher:
             shown = {"step": step, "reason": reason, "id": batch["id"][at].as_py()}
             self._examples.append(shown | ({} if self._restricted else {"text": batch["text"][at].as_py()[:EXCERPT]}))
 
-    def _without_lines(self, batch: "pa.RecordBatch", edited: "dict[int, np.ndarray[Any, Any]]") -> "pa.RecordBatch":
+    def _without_lines(self, batch: "pa.RecordBatch", edited: "dict[int, list[int]]") -> "pa.RecordBatch":
         import pyarrow as pa
 
         texts = batch["text"].to_pylist()

@@ -1,10 +1,10 @@
 """The corpus stage: text in, clean documents out, parted into train and held-out.
 
-Three maps of remembered parts. Each batch of input files is read and cleaned alone; the keys of all documents are merged,
-a range of keys at a time, which finds what stands twice; then each batch loses what that found and what the mixture of
-sources leaves out. So one more file costs one batch, the merge, and the batches that lose something new. The split is by
-a hash of the group, which is stable as the corpus grows. Costs a read and a write of the text, and another write of the
-shards in which something is found twice.
+Three maps of remembered parts. Each batch of input files is read and cleaned alone; the keys of all documents are
+merged, a range of keys at a time, which finds what stands twice; then each batch loses what that found and what the
+mixture of sources leaves out. So one more file costs one batch, the merge, and the batches that lose something new. The
+split is by a hash of the group, which is stable as the corpus grows. Costs a read and a write of the text, and another
+write of the shards in which something is found twice.
 """
 
 import json
@@ -13,23 +13,28 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import CorpusConfig, bound
 from pipeline.corpus.card import GROUPS, Card, count_groups, dropped, funnel
 from pipeline.corpus.cleaning import FILTERS, replacement_tokens
-from pipeline.corpus.decontamination import write_ngrams
+from pipeline.corpus.decontamination import NGrams
 from pipeline.corpus.deduplication import repeated
 from pipeline.corpus.document import REPLACEMENTS
 from pipeline.corpus.finishing import Unfinished, finish_batch
-from pipeline.corpus.inventory import InputFile, inventory, list_file
+from pipeline.corpus.inventory import InputFile, inventory
+from pipeline.corpus.places import LocalFile
 from pipeline.corpus.reading import SCHEMA, Aside, batches, name_digest, read_batch
+from pipeline.corpus.rows import BadRow
 from pipeline.corpus.selection import file_of, limits
 from pipeline.corpus.shards import SPLITS
 from pipeline.corpus.sources import SOURCES
 from pipeline.errors import InputError
 from pipeline.mapping import Map
-from pipeline.store import Artifact, Draft, Part, Recipe, Store
+from pipeline.store import Artifact, Draft, Part, PartDraft, Recipe, Store
+from pipeline.store.artifact import Input
+from pipeline.store.local import sha256_of
 
 EXAMPLES = 20
 """Of each reason, the artifact shows so many."""
@@ -43,11 +48,12 @@ class Inputs:
     sources: list[InputFile]
     tests: list[InputFile]
     """Test sets that the corpus must not hold."""
-    excluded: InputFile | None
+    excluded: LocalFile | None
     """The list of documents that it must not hold."""
 
-    def all(self) -> list[InputFile]:
-        return [*self.sources, *self.tests, *([self.excluded] if self.excluded else [])]
+    def identity(self) -> tuple[Input, ...]:
+        listed = [_told(self.excluded.path)] if self.excluded else []
+        return (*(file.input for file in (*self.sources, *self.tests)), *listed)
 
 
 def corpus_recipe(config: CorpusConfig, store: Store) -> tuple[Recipe, Inputs]:
@@ -59,9 +65,17 @@ def corpus_recipe(config: CorpusConfig, store: Store) -> tuple[Recipe, Inputs]:
     inputs = Inputs(
         sources=inventory(config.sources, store.settings),
         tests=inventory(config.decontaminate, store.settings) if config.decontaminate else [],
-        excluded=list_file(config.excluded, store.settings) if config.excluded else None,
+        excluded=LocalFile(Path(config.excluded).expanduser()) if config.excluded else None,
     )
-    return Recipe("corpus", config, SCHEMA, inputs=tuple(file.input for file in inputs.all())), inputs
+    return Recipe("corpus", config, SCHEMA, inputs=inputs.identity()), inputs
+
+
+def _told(listed: Path) -> Input:
+    """The list of exclusions as the recipe knows it."""
+    try:
+        return Input("excluded", listed.stat().st_size, sha256_of(listed))
+    except OSError as error:
+        raise InputError(f"{listed} (corpus.excluded) can't be read: {error.strerror}. Correct its path.") from None
 
 
 def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: bool = False) -> Artifact:
@@ -75,7 +89,7 @@ def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: 
         log.info("found %s", found)
         return found
     units = batches(inputs.sources)
-    aside = _read_aside(inputs, config, store)
+    aside = _read_aside(inputs, store)
     parts: list[Part] = list(map(partial(read_batch, config=config, aside=aside, store=store), units))
     steps = funnel(part.record["funnel"] for part in parts)
     _check_shares(steps, parts, config)
@@ -94,23 +108,34 @@ def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: 
     return made
 
 
-def _read_aside(inputs: Inputs, config: CorpusConfig, store: Store) -> Aside:
+def _read_aside(inputs: Inputs, store: Store) -> Aside:
     """The list of exclusions and the test sets' n-grams."""
     excluded = frozenset[str]()
     if inputs.excluded:
-        with inputs.excluded.place.open() as file:
+        with inputs.excluded.open() as file:
             names = file.read().decode("utf-8", "replace").split("\n")
         excluded = frozenset(name_digest(name.strip()) for name in names if name.strip())
     if not inputs.tests:
         return Aside(excluded)
-    identity = [[file.source.reading(), file.input.sha256, config.lang] for file in inputs.tests]
-    part = store.part("ngrams", [SCHEMA, identity], partial(write_ngrams, files=inputs.tests, lang=config.lang))
-    return Aside(excluded, part.files[0])
+    identity = [[SCHEMA, file.source.reading(), file.input.identity] for file in inputs.tests]
+    return Aside(excluded, store.part("ngrams", identity, partial(_write_ngrams, files=inputs.tests)).files[0])
+
+
+def _write_ngrams(draft: PartDraft, *, files: list[InputFile]) -> dict[str, Any]:
+    texts = []
+    for file in files:
+        for row in bound(file.source, SOURCES, "source format")(file.file):
+            if isinstance(row, BadRow):
+                raise InputError(f"{file.input.name} line {row.line}: {row.reason}. A test set must be whole: mend it.")
+            texts.append(row.text)
+    NGrams.of(texts).write(draft.folder / "ngrams.arrow")
+    draft.add("ngrams.arrow")
+    return {"texts": len(texts)}
 
 
 def _finished(parts: list[Part], of_source: list[str], config: CorpusConfig, store: Store, map: Map) -> list[Part]:
     """The batches without what stands twice and what the mixture leaves out."""
-    repeats = repeated(parts, config.deduplication, store, map)
+    repeats = repeated(parts, config.deduplication, store=store, map=map)
     keep = limits(config.sources, of_source, parts, repeats, store)
     units = [Unfinished(*each) for each in zip(range(len(parts)), parts, keep, strict=True)]
     return list(map(partial(finish_batch, repeats=repeats, config=config, store=store), units))
@@ -153,8 +178,8 @@ def _check_splits(card: Card, groups: dict[str, int], config: CorpusConfig) -> N
         if not documents.get(split):
             raise InputError(
                 f"No document is left in the {split} part of the corpus ({documents.get(other, 0)} in the other, "
-                f"{groups[other]} groups, heldout_share = {config.heldout_share}). Give more documents or finer groups, or change "
-                f"corpus.heldout_share."
+                f"{groups[other]} groups, heldout_share = {config.heldout_share}). Give more documents or finer "
+                f"groups, or change corpus.heldout_share."
             )
 
 
@@ -167,7 +192,8 @@ def _write_examples(draft: Draft, steps: list[dict[str, Any]], parts: Iterable[P
             if seen[example["reason"]] <= EXAMPLES:
                 examples.append(example)
     report = {"dropped": dropped(steps), "examples": examples}
-    (draft.folder / "dropped.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+    text = json.dumps(report, ensure_ascii=False, indent=1, sort_keys=True)  # a part that is found has its keys sorted
+    (draft.folder / "dropped.json").write_text(text, encoding="utf-8")
     draft.add("dropped.json")
 
 

@@ -10,18 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import CorpusConfig, bound
 from pipeline.corpus.card import Step
 from pipeline.corpus.cleaning import FILTERS
-from pipeline.corpus.decontamination import load_ngrams
-from pipeline.corpus.deduplication import Keys
+from pipeline.corpus.decontamination import scan_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
 from pipeline.corpus.inventory import InputFile
+from pipeline.corpus.keys import DocumentKeys
+from pipeline.corpus.rows import BadRow, Row
 from pipeline.corpus.selection import Rows
 from pipeline.corpus.shards import ShardWriter
-from pipeline.corpus.rows import BadRow, Row
 from pipeline.corpus.sources import SOURCES
 from pipeline.progress import progress
 from pipeline.store import FileEntry, Part, PartDraft, Store
@@ -102,7 +103,8 @@ def read_batch(batch: Batch, *, config: CorpusConfig, aside: Aside, store: Store
 
 def _read_batch(draft: PartDraft, *, batch: Batch, config: CorpusConfig, aside: Aside, store: Store) -> dict[str, Any]:
     reading = Reading(config, aside, store)
-    writer, rows, keys = ShardWriter(draft, config.documents_per_shard), Rows(), Keys(config.deduplication)
+    writer, rows = ShardWriter(draft, config.documents_per_shard), Rows()
+    keys = DocumentKeys(config.deduplication, draft)
     with progress(f"reading {batch.files[0].input.name}") as advance:
         for file in batch.files:
             for document in reading.documents(file):
@@ -113,7 +115,7 @@ def _read_batch(draft: PartDraft, *, batch: Batch, config: CorpusConfig, aside: 
                 advance()
     card = writer.finish()
     rows.write(draft)
-    keys.write(draft)
+    keys.write()
     return {"card": card.record(), "funnel": reading.funnel(), "examples": reading.examples}
 
 
@@ -183,12 +185,16 @@ def _checks(config: CorpusConfig, aside: Aside, store: Store) -> Iterator[tuple[
     for plug in config.filters:
         yield plug.name, bound(plug, FILTERS, "filter")
     if aside.ngrams is not None:
-        yield "decontamination", load_ngrams(store.blob(aside.ngrams))
+        yield "decontamination", partial(_decontaminate, path=store.blob(aside.ngrams))
     yield "length", partial(_drop_short, min_characters=config.min_characters)
 
 
 def _exclude(document: Document, *, names: frozenset[str]) -> Verdict:
     return Rejected("excluded by the user") if {name_digest(document.id), name_digest(document.group)} & names else None
+
+
+def _decontaminate(document: Document, *, path: Path) -> Verdict:
+    return Rejected("holds text of a test set") if scan_of(path).contaminated(document.text) else None
 
 
 def _drop_short(document: Document, *, min_characters: int) -> Verdict:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Source
-from pipeline.corpus.deduplication import Repeats
+from pipeline.corpus.deduplication import Repeats, dropped_of
 from pipeline.corpus.document import Document
 from pipeline.store import FileEntry, Part, PartDraft, Store
 
@@ -83,7 +83,7 @@ class Limit:
 def limits(
     sources: Sequence[Source], of_source: Sequence[str], parts: Sequence[Part], repeats: Repeats, store: Store
 ) -> list[Limit | None]:
-    """For each part its limit; None where its source has neither cap nor weight. `of_source` names each part's source."""
+    """For each part, whose source `of_source` names, its limit; None where that has neither cap nor weight."""
     made: list[Limit | None] = [None] * len(parts)
     left: dict[str, int] = {}
     for source in sources:
@@ -113,8 +113,7 @@ def _capped(
     documents, characters = source.max_documents or 1 << 62, source.max_characters or 1 << 62
     for number in numbers:
         lengths = column(parts[number], "characters", store).astype(np.int64)
-        stays = np.ones(len(lengths), np.int64)
-        stays[repeats.rows_of(number, store)] = 0
+        stays = (dropped_of(number, repeats, store=store).codes == 0).astype(np.int64)
         counts, sums = np.cumsum(stays), np.cumsum(lengths * stays)
         end = int(min(np.searchsorted(counts, documents, "right"), np.searchsorted(sums, characters, "right")))
         yield number, end, int(sums[end - 1]) if end else 0

@@ -1,7 +1,7 @@
 """Documents on their way into files: Arrow IPC with zstd, one file a shard, a folder for each split.
 
-What is written is counted from the columns, a batch at a time, so counting costs next to nothing. Memory holds one batch
-for each split: at most `BATCH_ROWS` documents, or `BATCH_CHARACTERS` and one document more.
+What is written is counted from the columns, a batch at a time, so counting costs next to nothing. Memory holds one
+batch for each split: at most `BATCH_ROWS` documents, or `BATCH_CHARACTERS` and one document more.
 """
 
 from collections import Counter

@@ -22,7 +22,7 @@ Pair = tuple[str, str]
 def train_wordpiece(
     counts: Mapping[str, int], *, size: int, min_frequency: int, whole: Sequence[str] = ()
 ) -> list[str]:
-    """The vocabulary in the order of its ids: specials, `whole`, the alphabet by code point, then pieces as they merged.
+    """The vocabulary in the order of its ids: specials, `whole`, the alphabet by code point, pieces as they merged.
 
     A hard cap: at most `size` entries. Raises ConfigError where the specials and the alphabet alone are more.
     """
