@@ -1,6 +1,10 @@
 """Datasets of Hugging Face: saved to disk they are files like others; of the hub they count by their commit."""
 
+import json
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,3 +98,52 @@ def test_a_split_that_a_dataset_has_not_is_told(streamed: str) -> None:
 def test_a_dataset_of_the_hub_has_its_format(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is of the Hugging Face hub and has the format 'jsonl'; give format = \"hug"):
         inventory((source("hub:org/name", "jsonl"),), Settings.from_environment({}))
+
+
+READ = """
+import json, sys
+from pipeline.config import Settings, Source
+from pipeline.corpus.hub import read_huggingface
+from pipeline.corpus.inventory import inventory
+from pipeline.errors import InputError
+
+for path in sys.argv[1:]:
+    mine = Source(path=path, format="huggingface", name="mine", licence="own")
+    try:
+        files = inventory((mine,), Settings.from_environment({}))
+        print(json.dumps([[*file.input.identity, [row[1] for row in read_huggingface(file.file)]] for file in files]))
+    except InputError as error:
+        print(json.dumps(str(error)))
+"""
+COMMIT = "c0ffee" * 6 + "c0de"
+
+
+def read_from_a_hub(folder: Path, *paths: str, endpoint: str = "") -> list[Any]:
+    """What a process finds and reads that has been led to a hub which serves that folder."""
+    server = [sys.executable, str(Path(__file__).parents[1] / "hub_server.py"), str(folder), COMMIT]
+    with subprocess.Popen(server, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as hub:
+        try:
+            assert hub.stdout is not None
+            address = endpoint or f"http://127.0.0.1:{hub.stdout.readline().strip()}"
+            places = {"HF_ENDPOINT": address, "HF_HOME": str(folder.parent / "hf")}
+            reader = [sys.executable, "-c", READ, *paths]
+            done = subprocess.run(reader, env=os.environ | places, stdout=subprocess.PIPE, text=True, check=True)
+        finally:
+            hub.terminate()
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_dataset_of_the_hub_counts_by_its_commit_and_is_read_by_its_shards(streamed: str) -> None:
+    by_name, by_branch, no_revision, no_dataset = read_from_a_hub(
+        Path(streamed), "hub:org/name", "hub:org/name@main", "hub:org/name@none", "hub:org/none"
+    )
+    names = [f"mine/org/name/0000{number}-of-00003" for number in range(3)]
+    assert by_name == [[names[number], 0, COMMIT, [f"{number} 0", f"{number} 1"]] for number in range(3)]
+    assert by_branch == by_name
+    assert "The dataset org/name can't be had from the Hugging Face hub (RevisionNotFoundError" in no_revision
+    assert "The dataset org/none can't be had from the Hugging Face hub (RepositoryNotFoundError" in no_dataset
+
+
+def test_without_the_network_it_is_said_what_to_do(streamed: str) -> None:
+    (told,) = read_from_a_hub(Path(streamed), "hub:org/name", endpoint="http://127.0.0.1:1")
+    assert told.endswith("the network and HF_TOKEN; or save it to disk and give the folder.")
