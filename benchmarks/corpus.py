@@ -139,7 +139,7 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         made = ingest_corpus(config, store=store, map=map_)
     seconds = time.perf_counter() - start
     totals = store.manifest(made).totals
-    print(f"{count:,} documents, {given.gb} GB, {given.workers} workers, RLIMIT_DATA {given.limit_gb} GB a process")
+    print(f"{count:,} documents, {given.gb} GB; {given.workers} workers, each with RLIMIT_DATA of {given.limit_gb} GB")
     print(
         f"{seconds:,.0f} s: {given.gb * 1000 / seconds:.1f} MB/s, {given.gb * 1000 / seconds / given.workers:.1f} a worker"
     )

@@ -122,7 +122,7 @@ def repeated(
     rosters = [{entry.path: entry for entry in part.files} for part in parts]
     files = {kind: [roster[keys_path(kind)] for roster in rosters] for kind in kinds}
     identity = {"schema": SCHEMA, "keys": {kind: [entry.sha256 for entry in files[kind]] for kind in kinds}}
-    roster = store.part("corpus", identity | {"what": "roster"}, partial(_write_index, files=files)).files[0]
+    roster = store.part("duplicates", identity | {"what": "roster"}, partial(_write_index, files=files)).files[0]
     ranges = [
         KeyRange(kind, number, bits)
         for kind in kinds
@@ -133,7 +133,7 @@ def repeated(
     marked = list(map(partial(mark_range, roster=roster, copies=copies, store=store), ranges))
     marks = {kind: [p.files[0] for r, p in zip(ranges, marked, strict=True) if r.kind == kind] for kind in kinds}
     found = {"schema": SCHEMA, "marks": {kind: [entry.sha256 for entry in marks[kind]] for kind in kinds}}
-    index = store.part("corpus", found | {"of": roster.sha256}, partial(_write_index, files=marks | {"": files["id"]}))
+    index = store.part("duplicates", found | {"of": roster.sha256}, partial(_write_index, files=marks | {"": files["id"]}))
     groups = {size: sum(part.record["groups"].get(size, 0) for part in marked) for size in GROUPS}
     return Repeats(index.files[0], groups)
 
@@ -160,7 +160,7 @@ def mark_range(keys: KeyRange, *, roster: FileEntry, copies: int, store: Store) 
     copies = copies if keys.kind == "lines" else 1
     identity = {"schema": SCHEMA, "roster": roster.sha256, "range": [keys.kind, keys.number, keys.bits]}
     make = partial(_mark_range, keys=keys, roster=roster, copies=copies, store=store)
-    return store.part("corpus", identity | {"copies": copies}, make)
+    return store.part("duplicates", identity | {"copies": copies}, make)
 
 
 def _mark_range(draft: PartDraft, *, keys: KeyRange, roster: FileEntry, copies: int, store: Store) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """One batch of a source's files, read and cleaned alone: a part of the corpus, remembered under the files' bytes.
 
 A batch is one file, or small files of a source that stand beside each other. Where a batch of small files ends is
-decided by the files' own names (content-defined, as in rsync), so that one more file changes one batch. Costs a read and
-a write of the text; memory holds a document, a batch of rows for each split, and the keys that deduplication sorts.
+decided by the files' own names (content-defined, as in rsync), so that one more file changes one batch. Costs a read
+and a write of the text; memory holds a document, a batch of rows for each split, and a run of keys for deduplication.
 """
 
 import hashlib
@@ -32,6 +32,8 @@ SMALL = 8 << 20
 """Bytes: what a batch of small files comes to on average; a larger file is a batch of its own."""
 EXAMPLES = 5
 """Of each reason, a part shows so many."""
+EXCLUDED = "excluded"
+"""The step of which nothing is shown."""
 EXCERPT = 200
 """Characters of a rejected text that are shown."""
 DECIDES = {
@@ -157,7 +159,8 @@ class Reading:
             verdict = check(document)
             if isinstance(verdict, Rejected):
                 step.drop(before, verdict.reason)
-                self._show(file, line, step.name, verdict.reason, document)
+                if step.name != EXCLUDED:
+                    self._show(file, line, step.name, verdict.reason, document)
                 return None
             if isinstance(verdict, Edited):
                 document = verdict.document
@@ -181,7 +184,7 @@ class Reading:
 
 def _checks(config: CorpusConfig, aside: Aside, store: Store) -> Iterator[tuple[str, Callable[[Document], Verdict]]]:
     if aside.excluded:
-        yield "excluded", partial(_exclude, names=aside.excluded)
+        yield EXCLUDED, partial(_exclude, names=aside.excluded)
     for plug in config.filters:
         yield plug.name, bound(plug, FILTERS, "filter")
     if aside.ngrams is not None:

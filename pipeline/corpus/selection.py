@@ -64,7 +64,8 @@ def column(part: Part, name: str, store: Store) -> "np.ndarray[Any, Any]":
 
     entry = file_of(part, PATH)
     with pa.memory_map(str(store.blob(entry))) as source:
-        return pa.ipc.open_file(source).read_all()[name].to_numpy()
+        values: np.ndarray[Any, Any] = pa.ipc.open_file(source).read_all()[name].to_numpy()
+        return values
 
 
 def file_of(part: Part, path: str) -> FileEntry:

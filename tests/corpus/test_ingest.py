@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 
 from pipeline.config import CorpusConfig, load_preset
@@ -353,11 +354,11 @@ def test_small_files_are_gathered_and_one_more_changes_one_batch(tmp_path: Path)
         files = [InputFile(tmp_path, source(tmp_path), Input(f"mine/{name:06}", 3_000, "0" * 64)) for name in names]
         return [tuple(file.input.name for file in batch.files) for batch in reading.batches(files)]
 
-    whole = gathered(range(40_000))
-    assert sum(map(len, whole)) == 40_000
-    assert len(whole) == pytest.approx(40_000 * 3_000 / reading.SMALL, rel=0.8)
-    for missing in (0, 777, 20_000, 39_999):
-        assert len(set(whole) - set(gathered(name for name in range(40_000) if name != missing))) <= 2
+    whole = gathered(range(8_000))
+    assert sum(map(len, whole)) == 8_000
+    assert len(whole) == pytest.approx(8_000 * 3_000 / reading.SMALL, rel=0.8)
+    for missing in (0, 777, 4_000, 7_999):
+        assert len(set(whole) - set(gathered(name for name in range(8_000) if name != missing))) <= 2
 
 
 def test_a_batch_holds_files_of_one_source_and_a_large_file_alone(tmp_path: Path) -> None:
@@ -378,8 +379,17 @@ def test_excluded_documents_and_groups_leave_no_trace_in_the_store(store: Store,
     made = ingest_corpus(corpus(source(path), excluded=str(listed)), store=store)
     assert {f"mine/d{n}" for n in range(40) if n not in (6, 7)} == {each.id for each in documents(store, made)}
     assert store.manifest(made).totals["dropped"] == {"excluded by the user": 2}
-    stored = b"".join(store.backend.get(key) or b"" for key in keys(store, ""))
-    assert b"secret of the miller" not in stored
+    for key in keys(store, ""):
+        stored = store.backend.get(key) or b""
+        assert b"secret of the miller" not in stored
+        assert b"secret of the miller" not in decompressed(stored)
+
+
+def decompressed(stored: bytes) -> bytes:
+    """The columns of an Arrow file as they are; nothing of another one."""
+    if not stored.startswith(b"ARROW1"):
+        return b""
+    return repr(pyarrow.ipc.open_file(stored).read_all().to_pylist()).encode()
 
 
 def test_another_list_of_exclusions_makes_another_corpus_and_a_moved_one_the_same(store: Store, tmp_path: Path) -> None:
