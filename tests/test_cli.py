@@ -230,7 +230,7 @@ def test_an_interrupted_stage_ends_at_once_with_130_and_a_sentence(
 ) -> None:
     """Ctrl-C reaches all processes of a terminal, an interrupt from outside the one it is sent to."""
     (tmp_path / "a.jsonl.zst").write_bytes(compressed(lines(rows(1)).encode() * 10_000, ".zst") * 3_000)  # minutes
-    write(tmp_path / "b.jsonl", lines(rows(3)))
+    write(tmp_path / "b.jsonl", lines(rows(3)) * 40_000)  # large enough to be a batch of its own
     (scratch := tmp_path / "scratch").mkdir()
     process = subprocess.Popen(
         [sys.executable, *LIBRARY, "corpus", preset_of(tmp_path, "*.jsonl*")],
@@ -242,7 +242,7 @@ def test_an_interrupted_stage_ends_at_once_with_130_and_a_sentence(
     )
     try:
         # Not sooner: pyarrow's first conversion imports pandas, and an interrupt meanwhile is lost in its C++ code.
-        reading = {"scratch/*/documents.arrow": 50_000}
+        reading = {"scratch/*/train/*.arrow": 10_000}
         if workers == "2":
             reading["home/store/parts/corpus/*.json"] = 1
         deadline = time.monotonic() + 60

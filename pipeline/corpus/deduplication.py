@@ -133,7 +133,9 @@ def repeated(
     marked = list(map(partial(mark_range, roster=roster, copies=copies, store=store), ranges))
     marks = {kind: [p.files[0] for r, p in zip(ranges, marked, strict=True) if r.kind == kind] for kind in kinds}
     found = {"schema": SCHEMA, "marks": {kind: [entry.sha256 for entry in marks[kind]] for kind in kinds}}
-    index = store.part("duplicates", found | {"of": roster.sha256}, partial(_write_index, files=marks | {"": files["id"]}))
+    index = store.part(
+        "duplicates", found | {"of": roster.sha256}, partial(_write_index, files=marks | {"": files["id"]})
+    )
     groups = {size: sum(part.record["groups"].get(size, 0) for part in marked) for size in GROUPS}
     return Repeats(index.files[0], groups)
 

@@ -5,7 +5,8 @@ batch for each split: at most `BATCH_ROWS` documents, or `BATCH_CHARACTERS` and 
 """
 
 from collections import Counter
-from dataclasses import astuple, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +56,11 @@ class _Split:
             self._flush()
 
     def _flush(self) -> None:
-        import pyarrow as pa
-
         if not self._batch:
             return
         if self._writer is None:
             self._writer = shard_sink(self._draft.folder / self._path())
-        columns = [list(column) for column in zip(*map(astuple, self._batch), strict=True)]
-        batch = pa.record_batch(columns, schema=_schema())
+        batch = batch_of(self._batch)
         self._writer.write_batch(batch)
         count_batch(batch, self.counts)
         self._rows += len(self._batch)
@@ -89,6 +87,14 @@ def _schema() -> "pa.Schema":
     import pyarrow as pa
 
     return pa.schema([(each.name, pa.string()) for each in fields(Document)])
+
+
+def batch_of(documents: Sequence[Document]) -> "pa.RecordBatch":
+    """Documents as columns."""
+    import pyarrow as pa
+
+    columns = [[getattr(each, name) for each in documents] for name in _schema().names]
+    return pa.record_batch(columns, schema=_schema())
 
 
 def shard_sink(path: Path) -> "pa.ipc.RecordBatchFileWriter":

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.config import DatasetConfig, VocabularyConfig
 from pipeline.corpus.document import Document
 from pipeline.corpus.ingest import ingest_corpus
-from pipeline.corpus.shards import ShardWriter
+from pipeline.corpus.shards import batch_of, shard_sink
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.tokens import Shard, load_shard, tokenise_shard
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Recipe, Store
@@ -85,8 +85,7 @@ def vocabulary_of(store: Store, tokens: list[str]) -> Artifact:
 def shard_of(store: Store, texts: list[str]) -> FileEntry:
     """Store a corpus shard of those texts, a document each."""
     with PartDraft(store) as draft:
-        writer = ShardWriter(draft, max(1, len(texts)))
-        for number, text in enumerate(texts):
-            writer.write(Document(f"d{number}", text, "mine", "en", f"g{number}", ""), heldout=False)
-        writer.finish()
-        return draft.files[0]
+        with shard_sink(draft.folder / "train/00000.arrow") as sink:
+            documents = [Document(f"d{n}", text, "mine", "en", f"g{n}", "") for n, text in enumerate(texts)]
+            sink.write_batch(batch_of(documents))
+        return draft.add("train/00000.arrow", rows=len(texts))
