@@ -1,6 +1,6 @@
 """What a reader gives, a document or a row that can't be used, and which of a row's members it is made of.
 
-Both are plain tuples: one is made for each document, and a frozen dataclass takes four times as long to make.
+Both are plain tuples: one is made for each document, and a frozen dataclass takes three times as long to make.
 """
 
 import re

@@ -97,7 +97,7 @@ def table_rows(
 def _parquet_batches(file: File, opened: BinaryIO, members: Members) -> Iterator[dict[str, "pa.Array"]]:
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(opened, buffer_size=BLOCK)
+    table = pq.ParquetFile(opened, buffer_size=BLOCK, pre_buffer=False)  # which would hold a whole row group
     names = text_columns(file, table.schema_arrow, members)
     for batch in table.iter_batches(BATCH, columns=names):
         yield sound_columns(batch, names)

@@ -19,6 +19,7 @@ from pipeline.corpus.sources import SOURCES
 from pipeline.errors import InputError
 from tests.texts import SUFFIXES, compressed, lines, read
 
+# FUZZ_EXAMPLES=4000 looks longer.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 TABLE = pa.table(
     {

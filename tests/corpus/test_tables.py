@@ -1,6 +1,8 @@
 """Parquet and Arrow read alike, and as the same rows of JSON lines would; only the columns that are asked for."""
 
 import io
+import random
+import tracemalloc
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corpus import tables
 from pipeline.corpus.rows import BadRow, Row
 from pipeline.errors import InputError
 from tests.texts import SUFFIXES, read, write
@@ -149,3 +152,17 @@ def test_offsets_that_lead_out_of_the_file_are_told_and_not_followed(tmp_path: P
     path = write(tmp_path / "table", data.replace(offset, (2**31 - 1).to_bytes(4, "little")))
     with pytest.raises(InputError, match="is not a sound Arrow IPC file"):
         list(read("arrow", path))
+
+
+def test_memory_holds_pages_and_not_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BLOCK", 1 << 16)
+    texts = [random.Random(number).randbytes(500).hex() for number in range(40_000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "table", row_group_size=len(texts))
+    size, before = sum(map(len, texts)), pa.total_allocated_bytes()
+    del texts
+    tracemalloc.start()
+    try:
+        most = max(pa.total_allocated_bytes() - before for _ in read("parquet", tmp_path / "table"))
+        assert most + tracemalloc.get_traced_memory()[1] < size / 4
+    finally:
+        tracemalloc.stop()
