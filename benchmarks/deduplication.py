@@ -63,7 +63,7 @@ def ours(path: Path, folder: Path, lang: str) -> tuple[float, set[str]]:
 
         repeats = repeated([store.part("corpus", name, make)], config, store=store)
         codes, gone = dropped_of(0, repeats, store=store).codes.tolist(), set[str]()
-        with (folder / f"{name}.jsonl").open("wb") as kept, path.open("rb") as file:
+        with (folder / f"{name}.out").open("wb") as kept, path.open("rb") as file:
             for code, line in zip(codes, file, strict=True):
                 if code:
                     gone.add(json.loads(line)["id"])
