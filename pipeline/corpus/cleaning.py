@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.corpus.boilerplate import boilerplate_lines
+from pipeline.corpus.c4 import c4
 from pipeline.corpus.characters import Points, classes, points_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
 from pipeline.corpus.language import language
 from pipeline.corpus.measures import measured, tidy
-from pipeline.corpus.quality import c4, fineweb, gopher_quality
+from pipeline.corpus.quality import fineweb, gopher_quality
 from pipeline.corpus.repair import repair
 from pipeline.corpus.repetition import gopher_repetition
 
@@ -42,7 +43,7 @@ def normalised(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
 
 
 def _tidied(points: Points) -> str:
-    return tidy(points, classes()).tobytes().decode("utf-32-le", "surrogatepass")
+    return str(tidy(points, classes()).tobytes(), "utf-32-le", "surrogatepass")
 
 
 def length(
