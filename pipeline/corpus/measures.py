@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.corpus.characters import ALPHA, CONTROL, SPACE, SUSPECT, SYMBOL, Points, classes, points_of
-from pipeline.corpus.words import Hashes, Spans, hash_of, hash_words, word_spans
+from pipeline.corpus.word_hashes import Hashes, hash_words
+from pipeline.corpus.words import Spans, word_spans
 
 
 @dataclass(frozen=True)
@@ -160,42 +161,3 @@ def _count_words(points, classes, starts, ends):  # type: ignore[no-untyped-def]
         if seen & ALPHA:
             alphabetic += 1
     return named, characters, alphabetic
-
-
-@njit(cache=True)
-def add(table, value):  # type: ignore[no-untyped-def]
-    """Add a hash to a set; whether it was there. The table's size is a power of two, over four times the values'."""
-    value = value if value else np.uint64(1)
-    mask = np.uint64(len(table) - 1)
-    at = ((value * np.uint64(0xFF51AFD7ED558CCD)) >> np.uint64(33)) & mask
-    while table[at]:
-        if table[at] == value:
-            return True
-        at = (at + np.uint64(1)) & mask
-    table[at] = value
-    return False
-
-
-@njit(cache=True)
-def table_for(values):  # type: ignore[no-untyped-def]
-    """An empty set for so many hashes."""
-    size = 8
-    while size <= 4 * values:
-        size *= 2
-    return np.zeros(size, np.uint64)
-
-
-@njit(cache=True)
-def hash_span(points, first, last):  # type: ignore[no-untyped-def]
-    """A hash of the characters from `first` to `last`."""
-    value = np.uint64(last - first + 1)
-    for at in range(first, last):
-        value = (value ^ np.uint64(points[at])) * np.uint64(0x9E3779B97F4A7C15)
-        value ^= value >> np.uint64(29)
-    return value
-
-
-@lru_cache(maxsize=64)
-def hashed(words: tuple[str, ...]) -> Hashes:
-    """The hashes of some words, in order, to be looked for among a text's."""
-    return np.array(sorted(map(hash_of, words)), np.uint64)

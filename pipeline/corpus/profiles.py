@@ -14,8 +14,8 @@ from typing import Any
 
 from pipeline.corpus.characters import terminals
 
-_EN_STOP_WORDS = tuple(["the", "be", "to", "of", "and", "that", "have", "with"])
-_ZH_STOP_WORDS = tuple("的年在月是和日了於·為有被人中为他與後也而由不我这這一之其以者")
+_EN_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+_ZH_STOP_WORDS = (*"的年在月是和日了於·為有被人中为他與後也而由不我这這一之其以者",)
 _ANY_ENDS = terminals() + "\"'”’»"
 _EN_TOP, _ZH_TOP = ((2, 0.20), (3, 0.18), (4, 0.16)), ((3, 0.256), (5, 0.201), (6, 0.171))
 _EN_REPEATED = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from pipeline.corpus.characters import SPACE, classes
 from pipeline.corpus.document import Document, Rejected, Verdict
-from pipeline.corpus.measures import Measures, add, hash_span, measured, table_for
+from pipeline.corpus.word_hashes import BASE, add, hash_span, table_for
+from pipeline.corpus.measures import Measures, measured
 from pipeline.corpus.profiles import thresholds
-from pipeline.corpus.words import BASE
 
 Limits = tuple[tuple[Annotated[int, Field(ge=1, le=64)], Annotated[float, Field(ge=0)]], ...]
 
@@ -32,8 +32,8 @@ def gopher_repetition(
 ) -> Verdict:
     """Reject a text of which too much is said again. A value left out is the language's, of `profiles`.
 
-    `top_n_grams`: n, and the share of the text's characters that its most frequent n-gram may make; `duplicate_n_grams`:
-    n, and the share that may lie in n-grams which stood before.
+    `top_n_grams`: n, and the share of the text's characters that its most frequent n-gram may make;
+    `duplicate_n_grams`: n, and the share that may lie in n-grams which stood before.
     """
     rules = thresholds(
         "gopher_repetition",

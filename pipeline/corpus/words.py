@@ -22,18 +22,15 @@ from pipeline.corpus.characters import (
     LOWER,
     MARK,
     PREFIX,
-    PUNCTUATION,
     SPACE,
-    TERMINAL,
     UPPER,
     Points,
     classes,
     points_of,
 )
+from pipeline.corpus.word_hashes import BASE, Hashes, hash_of
 
 Spans = NDArray[np.int32]
-Hashes = NDArray[np.uint64]
-BASE = np.uint64(0x9E3779B97F4A7C15)
 ALNUM = ALPHA | DIGIT
 PLAIN = ALPHA | LOWER | UPPER | DIGIT | MARK
 QUOTE, DOT, COMMA, PLUS, CURLY = ord("'"), ord("."), ord(","), ord("+"), ord("’")
@@ -53,25 +50,11 @@ def words_of(text: str) -> list[str]:
     return [text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Where the sentences of `text` begin and end."""
-    points = points_of(text)
-    starts, ends = word_spans(points)
-    firsts = [0, *starts[_sentence_starts(points, classes(), starts, ends)].tolist()[1:]]
-    return list(zip(firsts, [*firsts[1:], len(text)], strict=True))
-
-
 def word_spans(points: Points) -> tuple[Spans, Spans]:
     """Where words begin and end."""
     abbreviations, units = _known()
     starts, ends = _split(points, classes(), abbreviations, units)
     return starts, ends
-
-
-def hash_of(word: str) -> int:
-    """A word's hash, as `hashes` gives it."""
-    points = points_of(word)
-    return int(hash_words(points, np.zeros(1, np.int32), np.array([len(points)], np.int32))[0][0])
 
 
 @cache
@@ -101,15 +84,11 @@ def _split(points, classes, abbreviations, units):  # type: ignore[no-untyped-de
         if classes[points[first]] & SPACE:
             first += 1
             continue
-        last, seen = first, np.uint16(0)
-        while last < size:
-            bits = classes[points[last]]
-            if bits & SPACE:
-                break
-            seen |= bits if bits else np.uint16(SPACE)
+        last = first + 1
+        while last < size and not classes[points[last]] & SPACE:
             last += 1
         starts[count] = first
-        if seen & ~np.uint16(PLAIN) or (seen & DIGIT and seen & ALPHA):
+        if not _is_plain(points, classes, first, last):
             _cut(points, classes, first, last, cuts, abbreviations, units)
             for at in range(first + 1, last):
                 if cuts[at]:
@@ -132,22 +111,33 @@ def _cut(points, classes, first, last, cuts, abbreviations, units):  # type: ign
             while after < last and classes[points[after]] & MARK:
                 after += 1
             cuts[after] = 1
-    while first < last:
+    peeled = True
+    while peeled and first < last:
         if points[last - 1] == DOT and _is_known(points, first, last, abbreviations):
             return
         opening = _opening(points, classes, first, last)
         first += opening
         cuts[first] = 1
-        if first == last or (points[last - 1] == DOT and _is_known(points, first, last, abbreviations)):
+        if opening and first < last and points[last - 1] == DOT and _is_known(points, first, last, abbreviations):
             return
-        closing = _closing(points, classes, first, last, units)
+        closing = _closing(points, classes, first, last, units) if first < last else 0
         cuts[last] = 1
         last -= closing
         cuts[last] = 1
-        if opening + closing == 0:
-            break
-    if first < last and not _is_address(points, classes, first, last):
+        peeled = opening + closing > 0
+        if _is_plain(points, classes, first, last):
+            return
+    if not _is_address(points, classes, first, last):
         _cut_inside(points, classes, first, last, cuts)
+
+
+@njit(cache=True)
+def _is_plain(points, classes, first, last):  # type: ignore[no-untyped-def]
+    """Whether nothing can be cut off or inside: letters alone, or digits alone."""
+    seen = np.uint16(0)
+    for at in range(first, last):
+        seen |= classes[points[at]] if classes[points[at]] else np.uint16(SPACE)
+    return not seen & ~np.uint16(PLAIN) and not (seen & DIGIT and seen & ALPHA)
 
 
 @njit(cache=True)
@@ -268,33 +258,3 @@ def _cut_inside(points, classes, first, last, cuts):  # type: ignore[no-untyped-
         if found:
             cuts[at] = cuts[at + length] = 1
         at += length
-
-
-@njit(cache=True)
-def hash_words(points, starts, ends):  # type: ignore[no-untyped-def]
-    """Each word's hash, and BASE to the power of its length, by which hashes of words in a row are joined."""
-    hashes, powers = np.empty(len(starts), np.uint64), np.empty(len(starts), np.uint64)
-    for word in range(len(starts)):
-        value, power = np.uint64(0), np.uint64(1)
-        for at in range(ends[word] - 1, starts[word] - 1, -1):
-            value = value * BASE + np.uint64(points[at] + 1)
-            power *= BASE
-        hashes[word], powers[word] = value, power
-    return hashes, powers
-
-
-@njit(cache=True)
-def _sentence_starts(points, classes, starts, ends):  # type: ignore[no-untyped-def]
-    """Which words begin a sentence: the first, and the first that isn't punctuation after one that ends it."""
-    begins, ended = np.zeros(len(starts), np.bool_), False
-    for word in range(len(starts)):
-        begins[word] = word == 0
-        ends_it = ends[word] - starts[word] == 1 and classes[points[starts[word]]] & TERMINAL
-        if ends_it:
-            ended = True
-        elif ended:
-            for at in range(starts[word], ends[word]):
-                if not classes[points[at]] & PUNCTUATION:
-                    begins[word], ended = True, False
-                    break
-    return begins
