@@ -10,9 +10,9 @@ from numba import njit
 
 from pipeline.corpus.characters import BREAK, SPACE, TERMINAL, classes
 from pipeline.corpus.document import Document, Rejected, Verdict
-from pipeline.corpus.word_hashes import add, hash_span, hashed, table_for
 from pipeline.corpus.measures import measured
 from pipeline.corpus.profiles import thresholds
+from pipeline.corpus.word_hashes import add, hash_span, hashed, table_for
 
 
 def gopher_quality(

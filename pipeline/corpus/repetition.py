@@ -13,9 +13,9 @@ from pydantic import Field
 
 from pipeline.corpus.characters import SPACE, classes
 from pipeline.corpus.document import Document, Rejected, Verdict
-from pipeline.corpus.word_hashes import BASE, add, hash_span, table_for
 from pipeline.corpus.measures import Measures, measured
 from pipeline.corpus.profiles import thresholds
+from pipeline.corpus.word_hashes import BASE, add, hash_span, table_for
 
 Limits = tuple[tuple[Annotated[int, Field(ge=1, le=64)], Annotated[float, Field(ge=0)]], ...]
 
