@@ -140,9 +140,8 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     totals = store.manifest(made).totals
     print(f"{count:,} documents, {given.gb} GB; {given.workers} workers, each with RLIMIT_DATA of {given.limit_gb} GB")
-    print(
-        f"{seconds:,.0f} s: {given.gb * 1000 / seconds:.1f} MB/s, {given.gb * 1000 / seconds / given.workers:.1f} a worker"
-    )
+    speed = given.gb * 1000 / seconds
+    print(f"{seconds:,.0f} s: {speed:.1f} MB/s, {speed / given.workers:.1f} a worker")
     print("peak of own memory, MB:", *sorted((peak // 10**6 for peak in watch.peaks.values()), reverse=True))
     print("documents:", totals["documents"], "dropped:", totals["dropped"])
 
