@@ -158,7 +158,10 @@ def _opening(points, classes, first, last):  # type: ignore[no-untyped-def]
         dots = _dots(points, first, 1, last)
         return dots if dots > 1 else 0
     if classes[point] & (AFFIX | PREFIX | ALONE):
-        return 1
+        after = first + 1
+        while classes[point] & ALONE and after < last and classes[points[after]] & MARK:
+            after += 1
+        return after - first
     if point == PLUS and not (first + 1 < last and classes[points[first + 1]] & DIGIT):
         return 1
     return 0
