@@ -124,8 +124,7 @@ class BoilerplateLines(Table):
 
 class Deduplication(Table):
     """What is kept once. Of equal documents the first stays: in the order of the sources, their files' names, their
-    rows. So a file that comes later in that order never changes which of the earlier documents stay.
-    """
+    rows. So a file that comes later in that order never changes which of the earlier documents stay."""
 
     exact: bool = True
     """Documents that are equal but for case and blanks."""
