@@ -142,7 +142,7 @@ def _lines(points, classes):  # type: ignore[no-untyped-def]
                 word = 0
             else:
                 begin, end = (at if begin < 0 else begin), at + 1
-                alone = bits & ALONE and bits & ALPHA
+                alone = bits & ALONE > 0 and bits & ALPHA > 0
                 pieces[line] += alone or not word
                 word = 0 if alone else word + 1
                 longest[line] = max(longest[line], word)

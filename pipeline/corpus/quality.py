@@ -1,8 +1,7 @@
 """The quality rules of Gopher (Rae et al. 2021) and FineWeb (Penedo et al. 2024), as datatrove 0.10 words them, with
 thresholds by language (`profiles`).
 
-Each measures a text in compiled scans and shares with the others what they have in common (`measures`); together with
-`repetition` they take about 25 ns a character.
+Each measures a text in compiled scans and shares with the others what they have in common (`measures`).
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 UTF-8 that was read as Windows-1252 or Latin-1 (`cafÃ©`, `donâ€™t`) is told by its pairs of characters in the scan that
 `normalise` needs anyway; only a text that has such a pair is given to ftfy (Speer 2019), which decides whether it is
-mojibake, and takes a millisecond for it. What is lost (U+FFFD) can't be repaired: too much of it rejects the text.
+mojibake and costs far more than the scan. What is lost (U+FFFD) can't be repaired: too much of it rejects the text.
 """
 
 from dataclasses import replace
