@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli_store import app
+from pipeline.corpus.ingest import ingest_corpus
 from pipeline.errors import BertmillError
 from pipeline.store import Artifact, Input, Store, doctor
 from pipeline.store.keys import alias_key
@@ -17,6 +18,7 @@ from pipeline.store.retraction import retract
 from tests.artifacts import commit, keys, recipe
 from tests.conftest import free_port
 from tests.damage import damage_blob, entry_of
+from tests.texts import corpus, lines, rows, source, write
 from tests.users import User, check_refused
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
@@ -93,6 +95,25 @@ def test_show_tells_what_an_artifact_was_made_from_and_each_file_it_holds(store:
     assert not [line for line in shown if line.startswith("tombstone")]
     sha256 = entry_of(store, made, "b.txt").sha256[:12]
     assert shown[-2:] == [f"       1,234  {sha256}  b.txt", f"       1,234  {sha256}  train/a.arrow  5,678 rows"]
+
+
+def test_show_dropped_tells_what_each_step_of_a_corpus_took_out_with_examples(store: Store, tmp_path: Path) -> None:
+    given = [
+        *rows(30),
+        {"id": "again", "text": "The [b]mill[/b]"},
+        {"id": "more", "text": "the  [b]mill[/b]"},
+        {"id": "e", "text": " "},
+    ]
+    path = write(tmp_path / "a.jsonl", lines(given) + "{\n")
+    made = ingest_corpus(corpus(source(path), max_bad_share=0.1), store=store)
+    shown = [re.split(r"  +", line.strip()) for line in answer("show", made, "--dropped")]
+    assert ["read", "33 of 34", "1 not JSON"] in shown
+    assert ["length", "32 of 33", "1 too short"] in shown
+    assert ["deduplication", "31 of 32", "1 duplicate text"] in shown
+    assert ["not JSON", "mine/a.jsonl line 34"] in shown
+    assert ["duplicate text", "mine/more", "the [b]mill[/b]"] in shown
+    vocabulary = commit(store, recipe())
+    assert refusal("show", vocabulary, "--dropped") == f"{vocabulary} is a vocabulary; --dropped is for a corpus."
 
 
 def test_show_of_a_retracted_version_tells_who_took_it_back_and_why(store: Store) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow
 import pytest
 
-from pipeline.config import CorpusConfig, load_preset
+from pipeline.config import CorpusConfig, Plug, load_preset
 from pipeline.corpus import reading
 from pipeline.corpus.document import Document, read_documents
 from pipeline.corpus.ingest import ingest_corpus
@@ -255,6 +255,49 @@ def test_a_wrong_source_is_refused_before_any_work(
     with pytest.raises(ConfigError) as error:
         ingest_corpus(config, store=store, map=forbidden)
     assert sentence in str(error.value)
+
+
+GERMAN = "Die Mühle steht am Fluss und mahlt das Korn der Bauern, die am Morgen mit ihren Wagen über die Brücke kommen."
+
+
+def test_documents_of_another_language_are_counted_and_fail_the_stage_above_a_share(
+    store: Store, tmp_path: Path
+) -> None:
+    given = [
+        row | {"text": f"{row['text']} It has been there for many years, and the people of the town know it."}
+        for row in rows(60)
+    ]
+    given[41]["text"] = GERMAN
+    path = write(tmp_path / "a.jsonl", lines(given))
+    config = corpus(source(path), filters=(Plug(name="normalise"), Plug(name="language")))
+    assert refused(config, store) == (
+        "1 of 60 documents are in another language, over max_foreign_share = 0.01: mine/a.jsonl line 42: language: de. "
+        "Mend the source, or raise corpus.max_foreign_share."
+    )
+    made = ingest_corpus(config.model_copy(update={"max_foreign_share": 0.02}), store=store)
+    assert store.manifest(made).totals["dropped"] == {"language: de": 1}
+    report = json.loads(store.file(made, "dropped.json").read_text(encoding="utf-8"))
+    assert [(each["line"], each["text"]) for each in report["examples"]] == [(42, GERMAN)]
+
+
+@pytest.mark.parametrize(
+    ("filters", "sentence"),
+    [
+        ([{"name": "gofer_quality"}], "There is no filter 'gofer_quality'. Did you mean 'gopher_quality'?"),
+        ([{"name": "normalise", "from": "NFC"}], "The filter 'normalise' has no keyword 'from'. Did you mean 'form'?"),
+        (
+            [{"name": "normalise", "form": "NFD"}],
+            "The filter 'normalise': form is 'NFD': Input should be 'NFC' or 'NFKC'.",
+        ),
+    ],
+)
+def test_a_wrong_filter_is_refused_before_any_work(
+    store: Store, tmp_path: Path, filters: list[dict[str, str]], sentence: str
+) -> None:
+    config = corpus(source(write(tmp_path / "a.jsonl", lines(rows(9)))), filters=filters)
+    with pytest.raises(ConfigError) as error:
+        ingest_corpus(config, store=store, map=forbidden)
+    assert str(error.value) == sentence
 
 
 # Again

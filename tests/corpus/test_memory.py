@@ -52,6 +52,6 @@ def test_a_corpus_of_many_times_the_memory_goes_through(tmp_path: Path, rounds: 
     for name, size in (("warm-up", MB), *((f"large-{n}", rounds * MB // 4) for n in range(4))):
         with (tmp_path / f"{name}.jsonl").open("w") as file:
             file.writelines(texts(size))
-    code = "import sys; from pathlib import Path; from tests.corpus.test_memory import ingest_under_a_limit as go; go(Path(sys.argv[1]))"
+    code = "from tests.corpus.test_memory import *; ingest_under_a_limit(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2_000:]

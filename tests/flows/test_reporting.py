@@ -1,6 +1,7 @@
 """What the UI shows: references and counts, scores beside their controls, and never a text."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -8,12 +9,14 @@ from prefect.runtime import flow_run
 
 from flows.corpus import corpus
 from flows.parameters import Run
-from flows.reporting import report_artifact, report_references, report_scores
+from flows.reporting import report_artifact, report_dropped, report_references, report_scores
 from pipeline.config import EvaluationConfig
+from pipeline.corpus.ingest import ingest_corpus
 from pipeline.store import Artifact, Recipe, Store
 from tests.flows.conftest import User
 from tests.flows.runs import artifacts_of
-from tests.texts import rows
+from tests.texts import corpus as table
+from tests.texts import lines, rows, source, write
 
 SCORES: dict[str, Any] = {
     "heldout": {
@@ -29,8 +32,8 @@ SCORES: dict[str, Any] = {
 def test_a_stages_card_shows_its_reference_and_counts_and_no_text(here: User, preset: str) -> None:
     state = corpus(Run(preset=preset), return_state=True)
     reference = state.result()
-    (card,) = artifacts_of(state.state_details.flow_run_id)
-    assert (card.key, card.type) == ("corpus", "markdown")
+    (card,) = (each for each in artifacts_of(state.state_details.flow_run_id) if each.key == "corpus")
+    assert card.type == "markdown"
     text = str(card.data)
     assert text.startswith(f"# `{reference}`\n")
     assert "| rows_read | 30 |" in text
@@ -38,6 +41,20 @@ def test_a_stages_card_shows_its_reference_and_counts_and_no_text(here: User, pr
     assert f"`bertmill show {reference}`" in text
     for row in rows(30):
         assert row["text"].partition("\n")[0] not in text
+
+
+def test_what_each_step_took_out_is_a_table_and_so_are_some_of_the_documents(
+    here: User, store: Store, tmp_path: Path
+) -> None:
+    given = [*rows(30), {"id": "again", "text": rows(1)[0]["text"].upper()}]
+    path = write(tmp_path / "given.jsonl", lines(given))
+    for restricted in (False, True):
+        made = ingest_corpus(table(source(path), restricted=restricted), store=store)
+        tables = {each.key: json.loads(str(each.data)) for each in artifacts_of(reported(report_dropped, store, made))}
+        assert tables["funnel"][0] == {"step": "read", "documents": "31 of 31", "dropped": "", "changed": ""}
+        (dropped,) = tables["dropped"]
+        assert (dropped["reason"], dropped["where"]) == ("duplicate text", "mine/again")
+        assert dropped["text"] == ("" if restricted else "THE MILL NUMBER 0 STANDS AT THE RIVER. IT GRINDS 0 SACKS.")
 
 
 def test_scores_are_a_table_with_what_they_are_read_beside(here: User, store: Store) -> None:
