@@ -17,6 +17,8 @@ from pipeline.corpus.boilerplate import boilerplate_lines
 from pipeline.corpus.c4 import c4
 from pipeline.corpus.characters import Points, classes, points_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
+from pipeline.corpus.identifiers import mask_identifiers
+from pipeline.corpus.identifiers import replacement_tokens as tokens_of
 from pipeline.corpus.language import language
 from pipeline.corpus.measures import measured, tidy
 from pipeline.corpus.quality import fineweb, gopher_quality
@@ -80,10 +82,12 @@ FILTERS: dict[str, Callable[..., Verdict]] = {
     "c4": c4,
     "fineweb": fineweb,
     "canary": canary,
+    "mask_identifiers": mask_identifiers,
 }
 """`(document, *, keywords) -> Verdict`: None keeps the document, Edited changes it, Rejected drops it."""
 
 
 def replacement_tokens(filters: Sequence[Plug]) -> tuple[str, ...]:
-    """The tokens that the filters put where they mask something."""
-    return ()
+    """The tokens that the filters put where they mask something, each once."""
+    masks = (plug.keywords for plug in filters if plug.name == "mask_identifiers")
+    return tuple(dict.fromkeys(token for keywords in masks for token in tokens_of(**keywords)))
