@@ -8,7 +8,7 @@ and a write of the text; memory holds a document, a batch of rows for each split
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ SMALL = 8 << 20
 """Bytes: what a batch of small files comes to on average; a larger file is a batch of its own."""
 EXAMPLES = 5
 """Of each reason, a part shows so many."""
-EXCLUDED = "excluded"
-"""The step of which nothing is shown."""
+EXCLUDED, MASK = "excluded", "mask_identifiers"
+"""The step of which nothing is shown, and the one that what is shown goes through."""
 EXCERPT = 200
 """Characters of a rejected text that are shown."""
 DECIDES = {
@@ -178,8 +178,17 @@ class Reading:
         if document is not None:
             shown["id"] = document.id
             if not self._config.restricted:
-                shown["text"] = document.text[:EXCERPT]
+                shown["text"] = self._excerpt(document)
         self.examples.append(shown)
+
+
+    def _excerpt(self, document: Document) -> str:
+        """The text's first characters; masked as it would have been, had it not been dropped sooner."""
+        document = replace(document, text=document.text[: 2 * EXCERPT])
+        for step, check in self._steps:
+            if step.name == MASK and isinstance(verdict := check(document), Edited):
+                document = verdict.document
+        return document.text[:EXCERPT]
 
 
 def _checks(config: CorpusConfig, aside: Aside, store: Store) -> Iterator[tuple[str, Callable[[Document], Verdict]]]:

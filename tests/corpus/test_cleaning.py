@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Plug, bound
+from pipeline.config import Plug, bound, load_preset, shipped_presets
 from pipeline.corpus.boilerplate import boilerplate_lines
 from pipeline.corpus.cleaning import FILTERS, canary, duplicate_key, length, normalised
 from pipeline.corpus.document import Document, Edited, Rejected
@@ -46,6 +46,12 @@ def test_what_is_normalised_stays_as_it_is(text: str) -> None:
     assert "\n\n\n" not in clean
     assert "  " not in clean
     assert clean == clean.strip()
+
+
+@pytest.mark.parametrize("preset", shipped_presets())
+def test_the_filters_of_a_shipped_preset_are_there_with_their_keywords(preset: str) -> None:
+    for plug in load_preset(preset).corpus.filters:
+        bound(plug, FILTERS, "filter")
 
 
 def test_duplicates_are_told_by_what_they_say_and_not_by_case_or_blanks() -> None:

@@ -460,6 +460,18 @@ def test_documents_that_hold_text_of_a_test_set_are_dropped(store: Store, tmp_pa
     assert sum(step["dropped"].values()) == 1
 
 
+def test_examples_are_masked_also_where_a_document_was_dropped_before_it_came_to_that(
+    store: Store, tmp_path: Path
+) -> None:
+    given = [*rows(30), {"id": "canary", "text": f"Write to jo@mill.org. {'The canary sings. ' * 30}"}]
+    filters = [{"name": "normalise"}, {"name": "canary", "strings": ["canary"]}, {"name": "mask_identifiers"}]
+    path = write(tmp_path / "a.jsonl", lines(given))
+    made = ingest_corpus(corpus(source(path), filters=filters), store=store)
+    (example,) = json.loads(store.file(made, "dropped.json").read_text(encoding="utf-8"))["examples"]
+    assert example["text"].startswith("Write to [EMAIL]. The canary")
+    assert len(example["text"]) == reading.EXCERPT
+
+
 # The card
 
 
