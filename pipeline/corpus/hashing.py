@@ -6,7 +6,8 @@ multiplication and an addition modulo 2^32, which the compiler does for eight or
 Keys are of 64 bits: among n different texts some two collide at the odds of n² / 2^65, 3 in 10,000 for 100 million.
 They are no defence against texts made to collide. Cost: see benchmarks/README.md.
 
-All kernels that call one another stand in this file: numba's cache of a function doesn't see changes of those it calls in other files.
+Kernels that call one another stand in one file: numba's cache of a function doesn't see changes of those that it
+calls in other files.
 Legend: C code points with those of a newline after each text, T texts, B bands, R rows.
 """
 
