@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pipeline.config import Deduplication
 from pipeline.corpus.hashing import Keys
 from pipeline.corpus.keys import Rows, keys_path, kinds_of
+from pipeline.corpus.seen import Seen
 from pipeline.mapping import Map
 from pipeline.store import FileEntry, Part, PartDraft, Store
 
@@ -169,7 +169,7 @@ def _mark_range(draft: PartDraft, *, keys: KeyRange, roster: FileEntry, copies: 
     import pyarrow as pa
 
     paths = [store.blob(entry) for entry in _read_index(store.blob(roster))[keys.kind]]
-    seen = _Seen(sum(_distinct(run[0]) for path in paths for run in _runs(path, keys)), keys.bits)
+    seen = Seen(sum(_distinct(run[0]) for path in paths for run in _runs(path, keys)), keys.bits)
     schema = pa.schema([("row", pa.uint32()), ("line", pa.uint32()), ("first", pa.uint64())])
     marks = 0
     with (
@@ -182,7 +182,7 @@ def _mark_range(draft: PartDraft, *, keys: KeyRange, roster: FileEntry, copies: 
             writer.write_batch(pa.record_batch(columns, schema=schema))
             marks += len(columns[0])
     draft.add("marks.arrow", rows=marks)
-    return {"groups": seen.groups() if keys.kind == "text" else {}}
+    return {"groups": seen.sizes(GROUPS) if keys.kind == "text" else {}}
 
 
 def _distinct(keys: Keys) -> int:
@@ -212,58 +212,6 @@ def _in_order(found: list[tuple[Rows, Rows, Keys]], *, one_a_row: bool) -> list[
 
 
 _NOTHING = (np.zeros(0, np.uint32), np.zeros(0, np.uint32), np.zeros(0, np.uint64))
-
-
-class _Seen:
-    """The keys of a range that were seen, with how many documents had each, the first and the last of them.
-
-    An open-addressing table in the keys' order: sorted keys walk through it from end to end.
-    """
-
-    def __init__(self, distinct: int, skipped_bits: int) -> None:
-        bits = max(4, (3 * distinct // 2).bit_length())
-        self._shifts = np.array([skipped_bits, 64 - bits], np.uint64)
-        self._keys, self._first, self._last = np.zeros((3, 1 << bits), np.uint64)
-        self._counts = np.zeros(1 << bits, np.uint32)
-
-    def mark(self, part: int, keys: Keys, rows: Rows, lines: Rows, copies: int) -> tuple[Rows, Rows, Keys]:
-        """See the keys of documents of a part; (row, line, first document) of those that were seen often enough."""
-        documents = rows.astype(np.uint64) | np.uint64(part << 32)
-        marked, firsts = _mark(keys, documents, copies, self._shifts, self._keys, self._counts, self._first, self._last)
-        return rows[marked], lines[marked], firsts[marked]
-
-    def groups(self) -> dict[str, int]:
-        """How many keys several documents have, by how many."""
-        counted = np.histogram(self._counts, [*GROUPS.values(), 2**32])[0].tolist()
-        return {size: count for size, count in zip(GROUPS, counted, strict=True) if count}
-
-
-@njit(cache=True)
-def _mark(
-    keys: Keys,
-    documents: Keys,
-    copies: int,
-    shifts: Keys,
-    seen: Keys,
-    counts: Rows,
-    first: Keys,
-    last: Keys,
-) -> tuple[npt.NDArray[np.bool_], Keys]:
-    """Which of the keys more than `copies` documents have, this one counted; and the first document of each key."""
-    marked, firsts = np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.uint64)
-    for at in range(len(keys)):
-        key, document = keys[at], documents[at]
-        slot = np.int64((key << shifts[0]) >> shifts[1])
-        while counts[slot] and seen[slot] != key:
-            slot = (slot + 1) & (len(seen) - 1)
-        if counts[slot] == 0:
-            seen[slot], first[slot] = key, document
-        if counts[slot] == 0 or last[slot] != document:
-            last[slot] = document
-            counts[slot] += 1
-        marked[at] = counts[slot] > copies
-        firsts[at] = first[slot]
-    return marked, firsts
 
 
 def dropped_of(part: int, repeats: Repeats, *, store: Store) -> Dropped:

@@ -23,7 +23,7 @@ BLANK, WORD, ALONE, LONGER = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 """An entry's flags: parts words; makes words; is a word of its own; casefolds to several characters."""
 LOW = (1 << 21) - 1
 """An entry's other bits: the casefolded code point, or the row of `longer` that holds several."""
-_WITHOUT_BLANKS = (  # Unicode's blocks of the scripts that UAX #14 breaks without blanks (classes ID and SA)
+_WITHOUT_BLANKS = (  # Unicode's blocks of scripts that are written without blanks between words
     (0x0E00, 0x0FFF),  # Thai, Lao, Tibetan
     (0x1000, 0x109F),  # Myanmar
     (0x1780, 0x17FF),  # Khmer

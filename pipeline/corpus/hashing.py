@@ -6,7 +6,8 @@ multiplication and an addition modulo 2^32, which the compiler does for eight or
 Keys are of 64 bits: among n different texts some two collide at the odds of n² / 2^65, 3 in 10,000 for 100 million.
 They are no defence against texts made to collide. Cost: see benchmarks/README.md.
 
-All kernels stand in this file: numba's cache of a function doesn't see changes of those it calls in other files.
+Kernels that call one another stand in one file: numba's cache of a function doesn't see changes of those that it
+calls in other files.
 Legend: C code points with those of a newline after each text, T texts, B bands, R rows.
 """
 
@@ -23,7 +24,7 @@ Keys = npt.NDArray[np.uint64]
 
 _START = np.uint64(0x2545F4914F6CDD1D)
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # odd; 2^64 over the golden ratio
-_ROLL = np.uint64(0xD1342543DE82EF95)  # odd; Steele & Vigna 2021, table 5
+_ROLL = np.uint64(0xD1342543DE82EF95)  # odd; Steele & Vigna 2021
 _BLANK, _WORD, _ALONE, _LONGER, _LOW = map(np.uint32, (BLANK, WORD, ALONE, LONGER, LOW))
 _SPACE, _HALF = np.uint32(32), np.uint64(32)
 
