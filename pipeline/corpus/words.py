@@ -104,6 +104,12 @@ def _split(points, classes, abbreviations, units):  # type: ignore[no-untyped-de
 @njit(cache=True)
 def _cut(points, classes, first, last, cuts, abbreviations, units):  # type: ignore[no-untyped-def]
     """Mark where the words within a piece without blanks begin."""
+    if last - first > 1 and _is_plain(points, classes, first, last - 1):  # most pieces: one mark behind a word
+        point, before = points[last - 1], classes[points[last - 2]]
+        dotted = point == DOT and before & (LOWER | DIGIT) and not _is_known(points, first, last, abbreviations)
+        if dotted or classes[point] & AFFIX:
+            cuts[last - 1] = 1
+            return
     for at in range(first, last):
         if classes[points[at]] & ALONE:
             cuts[at] = 1
