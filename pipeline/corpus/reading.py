@@ -181,7 +181,6 @@ class Reading:
                 shown["text"] = self._excerpt(document)
         self.examples.append(shown)
 
-
     def _excerpt(self, document: Document) -> str:
         """The text's first characters; masked as it would have been, had it not been dropped sooner."""
         document = replace(document, text=document.text[: 2 * EXCERPT])
