@@ -1,23 +1,29 @@
-"""A corpus far larger than memory goes through the corpus stage, each process under a limit of the kernel's.
+"""The corpus stage as a whole: a corpus far larger than memory, and what exact deduplication adds.
 
-    python benchmarks/corpus.py --gb 10 --limit-gb 1.5
+    python benchmarks/corpus.py memory --gb 10 --limit-gb 1.5
+    python benchmarks/corpus.py exact --gb 0.1 --rounds 5
 
 The text is made by rule from the sample corpora: sentences drawn anew for each document, with planted copies and near
-copies. Every process of the stage gets RLIMIT_DATA (heap and private memory; files mapped read-only don't count), so
-that one that wanted more would fail. Printed: the peak of each process' own memory, sampled, and the speed.
+copies. `memory` gives every process of the stage RLIMIT_DATA (heap and private memory; files mapped read-only don't
+count), so that one that wanted more would fail, and prints the peak of each process' own memory, sampled, and the
+speed. `exact` runs the stage without and with exact deduplication in turn, in one process, and prints the ratio of
+their CPU time.
 """
 
 import argparse
 import json
+import os
 import random
 import re
 import resource
 import shutil
+import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -108,7 +114,9 @@ def anonymous(pid: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("memory", "exact"))
     parser.add_argument("--gb", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--files", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit-gb", type=float, default=1.5)
@@ -116,24 +124,24 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bertmill-benchmark-", dir=given.folder))
     try:
-        measure(folder, given)
+        (memory if given.what == "memory" else exact)(folder, given)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(folder: Path, given: argparse.Namespace) -> None:
+def table(folder: Path, **deduplication: Any) -> CorpusConfig:
+    source = Source(path=str(folder / "input/*.jsonl"), format="jsonl", name="made", licence="public domain")
+    filters = load_preset("base_en").corpus.filters
+    return CorpusConfig(name="large", sources=(source,), filters=filters, deduplication=Deduplication(**deduplication))
+
+
+def memory(folder: Path, given: argparse.Namespace) -> None:
     settings = Settings.from_environment({"BERTMILL_HOME": str(folder / "home")})
     count = write_input(folder / "input", given.gb, given.files, settings)
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # its own sets a gigabyte of addresses aside, which would count
     limit = int(given.limit_gb * GB)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    source = Source(path=str(folder / "input/*.jsonl"), format="jsonl", name="made", licence="public domain")
-    config = CorpusConfig(
-        name="large",
-        sources=(source,),
-        filters=load_preset("base_en").corpus.filters,
-        deduplication=Deduplication(near=NearDuplicates(), lines=BoilerplateLines()),
-    )
-    store = open_store(settings)
+    store, config = open_store(settings), table(folder, near=NearDuplicates(), lines=BoilerplateLines())
     start = time.perf_counter()
     with Watch() as watch, process_map(given.workers) as map_:
         made = ingest_corpus(config, store=store, map=map_)
@@ -144,6 +152,24 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     print(f"{seconds:,.0f} s: {speed:.1f} MB/s, {speed / given.workers:.1f} a worker")
     print("peak of own memory, MB:", *sorted((peak // 10**6 for peak in watch.peaks.values()), reverse=True))
     print("documents:", totals["documents"], "dropped:", totals["dropped"])
+
+
+def exact(folder: Path, given: argparse.Namespace) -> None:
+    write_input(folder / "input", given.gb, 2, Settings.from_environment({"BERTMILL_HOME": str(folder / "home")}))
+
+    def seconds(name: str, exact: bool) -> float:
+        settings = Settings.from_environment({"BERTMILL_HOME": str(folder / name)})
+        start = time.process_time()
+        ingest_corpus(table(folder, exact=exact), store=open_store(settings))
+        taken = time.process_time() - start
+        shutil.rmtree(folder / name)
+        return taken
+
+    seconds("warm-up", True)
+    pairs = [(seconds("without", False), seconds("with", True)) for _ in range(given.rounds)]
+    for name, times in zip(("without", "with"), zip(*pairs, strict=True), strict=True):
+        print(f"{name:8} {given.gb * 1000 / statistics.median(times):6.1f} MB/s")
+    print(f"exact deduplication takes {statistics.median(b / a for a, b in pairs):.3f} times as long")
 
 
 if __name__ == "__main__":
