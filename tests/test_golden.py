@@ -12,14 +12,19 @@ from typing import Any
 import pytest
 
 from pipeline.config import (
+    BoilerplateLines,
     CorpusConfig,
     DatasetConfig,
+    Deduplication,
     EvaluationConfig,
+    NearDuplicates,
+    Plug,
     PretrainingConfig,
     Settings,
     Source,
     Table,
     VocabularyConfig,
+    load_preset,
 )
 from pipeline.corpus import ingest
 from pipeline.dataset import build as dataset
@@ -80,6 +85,7 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
     store = open_store(Settings.from_environment({"BERTMILL_HOME": str(folder / "home")}))
     source = Source(path=str(small_text(folder)), format="text", name="small", licence="CC0-1.0")
     corpus = ingest.ingest_corpus(CorpusConfig(name="golden", sources=(source,), heldout_share=0.2), store=store)
+    cleaned = ingest.ingest_corpus(every_filter(), store=store)
     words = vocabulary.build_vocabulary(VocabularyConfig(name="golden", size=120), corpus, store=store)
     samples = dataset.build_dataset(DatasetConfig(name="golden", max_seq_length=32), corpus, words, store=store)
     schemas = {
@@ -89,11 +95,28 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
         "pretraining": pretrain.SCHEMA,
         "evaluation": evaluate.SCHEMA,
     }
-    digests = {"corpus": corpus.digest, "vocabulary": words.digest, "dataset": samples.digest}
+    digests = {
+        "corpus": fingerprint([corpus.digest, cleaned.digest]),
+        "vocabulary": words.digest,
+        "dataset": samples.digest,
+    }
     return {
         stage: {"schema": schemas[stage], "defaults": defaults(CONFIGS[stage]), "bytes": digests.get(stage)}
         for stage in CONFIGS
     }
+
+
+def every_filter() -> CorpusConfig:
+    """The English sample through every filter and every kind of deduplication."""
+    masks = Plug(name="mask_identifiers", patterns={"YEAR": "1[789][0-9][0-9]"})
+    others = (Plug(name="length", max_characters=60_000), Plug(name="canary", strings=["Gold Standard"]))
+    return CorpusConfig(
+        name="cleaned",
+        sources=load_preset("tiny").corpus.sources,
+        filters=(*load_preset("base_en").corpus.filters, Plug(name="boilerplate_lines"), *others, masks),
+        deduplication=Deduplication(near=NearDuplicates(), lines=BoilerplateLines(copies=1)),
+        heldout_share=0.2,
+    )
 
 
 def defaults(config: type[Table]) -> str:

@@ -20,12 +20,12 @@ from pipeline.config import CorpusConfig, bound
 from pipeline.corpus.card import GROUPS, Card, count_groups, dropped, funnel
 from pipeline.corpus.cleaning import FILTERS, replacement_tokens
 from pipeline.corpus.decontamination import NGrams
-from pipeline.corpus.deduplication import repeated
+from pipeline.corpus.deduplication import Repeats, repeated
 from pipeline.corpus.document import REPLACEMENTS
 from pipeline.corpus.finishing import Unfinished, finish_batch
 from pipeline.corpus.inventory import InputFile, inventory
 from pipeline.corpus.places import LocalFile
-from pipeline.corpus.reading import SCHEMA, Aside, batches, name_digest, read_batch
+from pipeline.corpus.reading import SCHEMA, Aside, Batch, batches, name_digest, read_batch
 from pipeline.corpus.rows import BadRow
 from pipeline.corpus.selection import file_of, limits
 from pipeline.corpus.shards import SPLITS
@@ -93,7 +93,8 @@ def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: 
     parts: list[Part] = list(map(partial(read_batch, config=config, aside=aside, store=store), units))
     steps = funnel(part.record["funnel"] for part in parts)
     _check_shares(steps, parts, config)
-    finished = _finished(parts, [unit.files[0].source.name for unit in units], config, store, map)
+    repeats = repeated(parts, config.deduplication, store=store, map=map)
+    finished = _finished(units, parts, repeats, config, store, map)
     steps += funnel(part.record["funnel"] for part in finished)
     _log_funnel(steps)
     with store.draft(recipe, force=force) as draft:
@@ -102,7 +103,7 @@ def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: 
         _check_splits(card, groups, config)
         _write_examples(draft, steps, [*parts, *finished])
         _write_replacements(draft, config)
-        made = draft.commit(totals=_totals(card, groups, steps, config))
+        made = draft.commit(totals=_totals(card, groups, steps, config) | {"duplicate_groups": repeats.groups})
     documents = card.total("documents")
     log.info("made %s: %s documents to train on, %s held out", made, *(f"{documents[s]:,}" for s in SPLITS))
     return made
@@ -133,12 +134,13 @@ def _write_ngrams(draft: PartDraft, *, files: list[InputFile]) -> dict[str, Any]
     return {"texts": len(texts)}
 
 
-def _finished(parts: list[Part], of_source: list[str], config: CorpusConfig, store: Store, map: Map) -> list[Part]:
+def _finished(
+    units: list[Batch], parts: list[Part], repeats: Repeats, config: CorpusConfig, store: Store, map: Map
+) -> list[Part]:
     """The batches without what stands twice and what the mixture leaves out."""
-    repeats = repeated(parts, config.deduplication, store=store, map=map)
-    keep = limits(config.sources, of_source, parts, repeats, store)
-    units = [Unfinished(*each) for each in zip(range(len(parts)), parts, keep, strict=True)]
-    return list(map(partial(finish_batch, repeats=repeats, config=config, store=store), units))
+    keep = limits(config.sources, [unit.files[0].source.name for unit in units], parts, repeats, store)
+    unfinished = [Unfinished(*each) for each in zip(range(len(parts)), parts, keep, strict=True)]
+    return list(map(partial(finish_batch, repeats=repeats, config=config, store=store), unfinished))
 
 
 def _include(draft: Draft, finished: list[Part]) -> Card:
