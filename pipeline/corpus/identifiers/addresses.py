@@ -1,7 +1,7 @@
 """E-mail and IP addresses, looked for from their rarest character: text without an @ or a dotted number costs one scan.
 
-An IPv4 address looks like a version, or an outline's number. After "version", "firmware", "section" … it is none; of
-four numbers under 20 (but 10.x.x.x) it is one after "address", "host", "DNS" … only. The unspecified, loopback,
+An IPv4 address looks like a version, or an outline's number. After "version", "firmware", "section" … it is none. Of a
+number under 60 (but 10) and three under 20, it is one after "address", "host", "DNS" … only. The unspecified, loopback,
 multicast and reserved ranges (RFC 6890), and so netmasks, point to nobody. Of IPv6 the ranges that hosts have are taken
 (RFC 4291): global 2000::/3, unique local fc00::/7, link-local fe80::/10, mapped and translated IPv4.
 """
@@ -21,8 +21,7 @@ _NO_TLD = (
     r"|png|jpe?g|gif|webp|svg|css|js|ts|json|xml|html?|php|ya?ml|txt)(?![0-9A-Za-z])"  # files: icon@2x.png
 )
 _TLD = rf"(?!{_NO_TLD})(?:[A-Za-z]{{2,24}}|xn--[A-Za-z0-9-]{{2,59}})(?![0-9A-Za-z_]|-[0-9A-Za-z])"
-_AT = re.compile(rf"@(?:{_LABEL}\.){{1,8}}{_TLD}")
-_SPELT_AT = re.compile(rf"[\[(]at[\])] ?(?:{_LABEL}(?: ?[\[(](?:dot|\.)[\])] ?|\.)){{1,8}}{_TLD}")
+_AT = re.compile(rf"(?:@|[\[(]at[\])] ?)(?:{_LABEL}(?:\.| ?[\[(](?:dot|\.)[\])] ?)){{1,8}}{_TLD}")
 _DOTTED = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(
@@ -30,12 +29,12 @@ _IPV4 = re.compile(
     r"(?![0-9A-Za-z_]|\.[0-9]|-[A-Za-z]|-[0-9]{1,2}(?![0-9.]))"
 )
 _VERSION = re.compile(
-    r"(?:versions?|ver\.?|releases?|firmware|builds?|revision|rev\.?|driver|kernel|linux|patch|player|chrome|firefox"
-    r"|sections?|sec\.|chapter|clause|appendix|rfc|oid|§|版本|版|固件|第|章|节)[^0-9A-Za-z\n]{0,3}\Z",
+    r"(?:(?<![A-Za-z])(?:versions?|ver\.?|releases?|firmware|builds?|revision|rev\.?|driver|kernel|linux|patch|player|chrome"
+    r"|firefox|sections?|sec\.|chapter|clause|appendix|rfc|oid)|§|版本|版|固件|第|章|节)[^0-9A-Za-z\n]{0,3}\Z",
     re.IGNORECASE,
 )
 _HOST = announced_by(
-    r"\bIPs?\b|IPv4|address|\baddr|host|server|\bDNS|\bping|gateway|router|\binet|地址|主机|服务器|网关"
+    "IPs?|IPv4|address(?:es)?|addr|hosts?|servers?|DNS|ping|gateway|router|inet", "地址|主机|服务器|网关"
 )
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(
@@ -46,15 +45,13 @@ _IPV6 = re.compile(
 def emails(text: str) -> Iterator[Span]:
     """E-mail addresses: "a@b.org", and spelt "a [at] b [dot] org" where at and dot stand in brackets."""
     end = 0
-    for at in (_AT, _SPELT_AT) if "[at]" in text or "(at)" in text else (_AT,) if "@" in text else ():
-        end = 0
-        for match in at.finditer(text):
-            before = text[max(end, match.start() - _LOCAL_LENGTH - 1) : match.start()]
-            before = before if at is _AT else before.removesuffix(" ")
-            gap = match.start() - max(end, match.start() - _LOCAL_LENGTH - 1) - len(before)
-            local = before[len(before.rstrip(_LOCAL)) :].lstrip(".%'-")
-            if local:
-                yield match.start() - gap - len(local), (end := match.end())
+    for match in _AT.finditer(text):
+        before = text[max(end, match.start() - _LOCAL_LENGTH - 1) : match.start()]
+        written = before if match[0][0] == "@" else before.removesuffix(" ")
+        local = written[len(written.rstrip(_LOCAL)) :].lstrip(".%'-")
+        if local:
+            start = match.start() - (len(before) - len(written)) - len(local)
+            yield start, (end := match.end())
 
 
 def ip_addresses(text: str) -> Iterator[Span]:
@@ -81,7 +78,8 @@ def _points_to_a_host(text: str, match: re.Match[str]) -> bool:
     octets = [int(octet) for octet in match[0].split(".")]
     if octets[0] in (0, 127) or octets[0] >= 224 or told(text, match.start(), _VERSION):
         return False
-    return octets[0] == 10 or max(octets) >= 20 or told(text, match.start(), _HOST)
+    looks_like_an_outline = octets[0] < 60 and octets[0] != 10 and max(octets[1:]) < 20
+    return not looks_like_an_outline or told(text, match.start(), _HOST)
 
 
 def _ipv6(text: str) -> Iterator[Span]:

@@ -12,14 +12,14 @@ Span = tuple[int, int]
 BEGIN = r"(?<![0-9A-Za-z_+$€£¥#*])(?<![0-9A-Za-z]-)(?<![0-9][.:])(?:(?<![0-9]/)|(?<=[0-9]{5}/))"
 """No longer word or number before. After a slash only where that parts two long numbers."""
 END = (
-    r"(?![0-9A-Za-z_@%*]|[-.:][0-9]|-[A-Za-z]|,[0-9]{3}(?![0-9])|/[0-9]{1,4}(?![0-9])"
-    r"| ?(?:[元万亿%]|per ?cent|dollars|bytes|USD|EUR|RMB))"
+    r"(?![0-9A-Za-z_@%*]|[-.:][0-9]|-[A-Za-z]|,[0-9]{3}(?![0-9-])|/[0-9]{1,4}(?![0-9])"
+    r"| ?(?:[元万亿%]|per ?cent|dollars|USD|EUR|RMB)| ?\[?(?:bytes|[kKM]B|GB|[num]?s|[MG]?Hz)(?![A-Za-z]))"
 )
 """No longer word or number after, no decimals, no unit of a quantity."""
 
 _ADDRESS = re.compile(r"(?:://|www\.|(?<![0-9])10\.[0-9]{4,9}/|(?:doi|arxiv):)[!-~]*\Z", re.IGNORECASE)
 _CATALOGUED = re.compile(
-    r"(?:I ?S ?[BS] ?N|DOI|PMID|OCLC|LCCN|arXiv|ISO|订单号?|定单号?|书号)[^0-9\n]{0,8}\Z", re.IGNORECASE
+    r"(?:I ?S ?[BS] ?N|DOI|PMID|OCLC|LCCN|arXiv|ISO|timestamp|total|订单号?|定单号?|书号)[^0-9\n]{0,8}\Z", re.IGNORECASE
 )
 _REACH = 24
 _LONGEST_ADDRESS = 256
@@ -30,9 +30,9 @@ def told(text: str, start: int, words: re.Pattern[str]) -> bool:
     return words.search(text[max(0, start - _REACH) : start]) is not None
 
 
-def announced_by(words: str) -> re.Pattern[str]:
-    """`words` (a regex' alternatives), with no number between them and what they announce."""
-    return re.compile(rf"(?:{words})[^0-9\n]{{0,16}}\Z", re.IGNORECASE)
+def announced_by(words: str, chinese: str) -> re.Pattern[str]:
+    """Alternatives of a regex, whole words and Chinese ones, with no number between them and what they announce."""
+    return re.compile(rf"(?:(?<![A-Za-z])(?:{words})(?![A-Za-z])|{chinese})[^0-9\n]{{0,16}}\Z", re.IGNORECASE)
 
 
 def within_address(text: str, start: int) -> bool:
@@ -41,7 +41,7 @@ def within_address(text: str, start: int) -> bool:
 
 
 def catalogued(text: str, start: int) -> bool:
-    """Whether the number at `start` is said to be of a book, a paper, a standard or an order."""
+    """Whether the number at `start` is said to be a book's, a paper's, a standard's, an order's, a sum or a time."""
     return told(text, start, _CATALOGUED)
 
 

@@ -21,7 +21,7 @@ from pipeline.corpus.identifiers.edges import BEGIN, END, Span, announced_by, di
 
 _LETTER_BEGIN = r"(?<![0-9A-Za-z_])(?<![0-9A-Za-z][-.])"
 _LETTER_END = r"(?![0-9A-Za-z_]|-[0-9A-Za-z])"
-_ANNOUNCED = announced_by("身份证|身份證|身分证|身分證|证件|證件|HKID|identity|ID card|ID number")
+_ANNOUNCED = announced_by("HKID|identity|ID card|ID number|ID no", "身份证|身份證|身分证|身分證|证件|證件")
 _CN_REGION = r"(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3])[0-9]{4}"
 _CN = re.compile(BEGIN + _CN_REGION + r"([ -]?)(?:18|19|20)[0-9]{6}\1[0-9]{3}[0-9Xx]" + END)
 _CN_1984 = re.compile(BEGIN + _CN_REGION + r"[0-9]{9}" + END)
@@ -29,7 +29,7 @@ _HK = re.compile(_LETTER_BEGIN + r"([A-Z]{1,2})([0-9]{6}) ?(\([0-9A]\)|[0-9A])" 
 _TW = re.compile(_LETTER_BEGIN + r"[A-Z][1289][0-9]{8}" + _LETTER_END)
 _TW_LETTERS = "ABCDEFGHJKLMNPQRSTUVXYWZIO"
 _US = re.compile(BEGIN + r"(?!000|666|9)[0-9]{3}([- ]?)(?!00)[0-9]{2}\1(?!0000)[0-9]{4}" + END)
-_US_ANNOUNCED = announced_by("SSN|social security")
+_US_ANNOUNCED = announced_by("SSN|social security", "社会安全号|社会安全号码")
 _ES = re.compile(
     _LETTER_BEGIN + r"(?:[XYZ]-?[0-9]{7}|[0-9]{8}|[0-9]{1,2}\.[0-9]{3}\.[0-9]{3})[ -]?[A-HJ-NP-TV-Z]" + _LETTER_END
 )

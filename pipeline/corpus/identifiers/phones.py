@@ -40,28 +40,35 @@ _DIGITS = {
 _INTERNATIONAL = re.compile(BEGIN + r"\(?(?:\+|00)(?:[ .()/-]{0,3}[0-9]){8,16}")
 _TRUNK_ZERO = re.compile(r"\( ?0 ?\)")
 _NANP = r"[2-9](?!11)[0-8][0-9]"
+_HEX = r"(?:[0-9][0-9A-Fa-f]|[A-Fa-f][0-9])"
+_ROW = rf"(?<!{_HEX}[ .-])"  # a dump's row of pairs is no number of pairs
 _NATIONAL = tuple(
     re.compile(BEGIN + form + END)
     for form in (
-        rf"(?:1[ .-]?)?\({_NANP}\) ?[.-]?[2-9](?!11)[0-9]{{2}}[ .-]?[0-9]{{4}}",
-        rf"(?:1([ .-]))?{_NANP}([ .-])[2-9](?!11)[0-9]{{2}}\2[0-9]{{4}}",
-        rf"{_NANP}/[2-9](?!11)[0-9]{{2}}-[0-9]{{4}}",
-        r"0[1-9]([ .-])(?:[0-9]{2}\1){3}[0-9]{2}(?!\1[0-9]{2}(?![0-9]))",
+        rf"(?:1[ .-]?)?\({_NANP}\) ?[.-]?[2-9](?!11)[0-9]{{2}}[ .-]?[0-9]{{4}}",  # (212) 555-0123
+        rf"(?:1[ .-])?{_NANP}([ .-])[2-9](?!11)[0-9]{{2}}\1[0-9]{{4}}",  # 212-555-0123
+        rf"{_NANP}/[2-9](?!11)[0-9]{{2}}-[0-9]{{4}}",  # 212/555-0123
+        rf"{_ROW}0[1-9]([ .-])(?:[0-9]{{2}}\1){{3}}[0-9]{{2}}(?! ?\1{_HEX}(?![0-9A-Za-z]))",  # 01 23 45 67 89
+        r"400([ -])[0-9]{3}\1[0-9]{4}",  # 400-820-6666
         r"(?:\(?86\)?[ -]?)?1[3-9](?:[0-9]{9}|[0-9]([ -])(?:[0-9]{4}\1[0-9]{4}|[0-9]{3}\1[0-9]{5}|[0-9]{8})"
-        r"|[0-9]{2}([ -])[0-9]{3}\2[0-9]{4}|[0-9]{5}[ -][0-9]{4})",
+        r"|[0-9]{2}([ -])[0-9]{3}\2[0-9]{4}|[0-9]{5}[ -][0-9]{4})",  # 138 0013 8000
     )
 )
 _TRUNK = re.compile(
-    BEGIN + r"(?:\(0[1-9][0-9]{0,4}\) ?-? ?|0[1-9][0-9]{0,4}(?: ?[/-] ?| ))"
-    r"[0-9]{2,8}(?:([ -])[0-9]{2,4}(?:\1[0-9]{2,4}){0,2})?"
+    BEGIN + _ROW + r"(?![0-9]{5}-[0-9]{4}(?![0-9]))"  # a ZIP+4 code, 02111-1307, is none
+    r"(?:\(0[1-9][0-9]{0,4}\) ?-? ?[0-9]{2}|0[1-9](?: ?[/-] ?| )[0-9]{3}|0[1-9][0-9]{1,4}(?: ?[/-] ?| )[0-9]{2})"
+    r"[0-9]{0,6}(?:([ -])[0-9]{2,4}(?:\1[0-9]{2,4}){0,2})?"
 )
-_PLAIN = re.compile(BEGIN + r"(?:0[67][0-9]{8}|07[0-9]{9}|01[567][0-9]{8,9}|0(?:10|2[0-9])[0-9]{8})" + END)
+_PLAIN = re.compile(
+    BEGIN + r"(?<![0-9] )(?![0-9]*([0-9])\1{6})"
+    r"(?:0[67][0-9]{8}|07[0-9]{9}|01[567][0-9]{8,9}|0(?:10|2[0-9])[0-9]{8})(?! [0-9])" + END
+)
 _ANNOUNCED = announced_by(
-    r"\b(?:tel|(?:tele)?phones?|mobile|cell|fax|call|dial|hotline|helpline|whatsapp|sms)\b|t[ée]l[ée]?(?:fono|phone|fon)"
-    r"|电话|電話|手机|手機|传真|傳真|热线|熱線|联系方式|致电|拨打"
+    r"tel|(?:tele)?phones?|mobile|cell ?phones?|fax|call|dial|(?:hot|help)line|whatsapp|sms|t[ée]l[ée]phone|tel[ée]fono?",
+    "电话|電話|手机|手機|传真|傳真|热线|熱線|联系方式|致电|拨打",
 )
 _ANY = re.compile(BEGIN + r"\(?[0-9](?:[ ./()-]{0,3}[0-9]){6,14}")
-_DATE = re.compile(r"(?:1[89]|20)[0-9]{2}[-./ ]|[0-9]{1,2}([-./])[0-9]{1,2}\1(?:1[89]|20)[0-9]{2}")
+_DATE = re.compile(r"(?:1[89]|20)[0-9]{2}[-./]|[0-9]{1,2}([-./])[0-9]{1,2}\1(?:1[89]|20)[0-9]{2}")
 _RUN = re.compile(r"[0-9]+")
 _END = re.compile(END)
 
@@ -93,7 +100,7 @@ def _end(text: str, start: int) -> int | None:
     if match := _TRUNK.match(text, start):
         return _longest(text, match.span(), _has_nine_digits)
     match = _PLAIN.match(text, start)
-    return match.end() if match and not _is_isbn(match[0]) else None
+    return match.end() if match else None
 
 
 def _longest(text: str, span: Span, fits: Callable[[str], bool]) -> int | None:
@@ -115,7 +122,10 @@ def _has_country(written: str) -> bool:
     code, national = match[0], digits[match.end() :]
     if dialled and (code not in _DIGITS or (written.isdecimal() and code != "86")):
         return False
-    return len(national.removeprefix("0")) in _DIGITS.get(code, range(7, 13)) or len(national) in _DIGITS.get(code, ())
+    subscriber = national.removeprefix("0")
+    if subscriber.startswith("0") or (code == "1" and subscriber[:1] < "2"):
+        return False
+    return len(subscriber) in _DIGITS.get(code, range(7, 13))
 
 
 def _has_seven_digits(written: str) -> bool:
@@ -124,7 +134,3 @@ def _has_seven_digits(written: str) -> bool:
 
 def _has_nine_digits(written: str) -> bool:
     return 9 <= len(digits_of(written)) <= 12
-
-
-def _is_isbn(digits: str) -> bool:
-    return len(digits) == 10 and sum(int(digit) * (10 - place) for place, digit in enumerate(digits)) % 11 == 0
