@@ -375,4 +375,4 @@ def test_a_service_that_does_not_answer_is_told_in_a_sentence(tmp_path: Path) ->
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
-    check_refused(User(tmp_path / "home").call("ls", **there), "The store failed at ListObjectsV2 on s3://any/x/")
+    check_refused(User(tmp_path / "home").call("ls", **there), "Object storage failed at ListObjectsV2 on s3://any/x/")

@@ -87,7 +87,7 @@ class Service:
             return StoreError(f"There is no bucket {self.bucket!r} ({place}). Create it, or correct BERTMILL_STORE.")
         reason = ", ".join(sorted(codes)) or type(error).__name__
         return StoreError(
-            f"The store failed at {place}: {reason}, after retries. Check that AWS_ENDPOINT_URL_S3 is right and the "
+            f"Object storage failed at {place}: {reason}, after retries. Check that AWS_ENDPOINT_URL_S3 is right and the "
             f"service is up, and run again: finished work is kept."
         )
 

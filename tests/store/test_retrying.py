@@ -97,7 +97,7 @@ def test_one_deadline_ends_all_retries(
     server.answers = [fault]
     started = time.monotonic()
     with pytest.raises(
-        StoreError, match=rf"The store failed at GetObject on s3://bucket/x/a: .*({told}).*after retries"
+        StoreError, match=rf"Object storage failed at GetObject on s3://bucket/x/a: .*({told}).*after retries"
     ):
         backend.get("a")
     assert time.monotonic() - started < 30, "far from the five minutes of the default"
