@@ -67,6 +67,10 @@ def _flat(totals: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
         words = f"{above} {name}".strip()
         if isinstance(value, dict):
             rows += _flat(value, words)
-        else:
-            rows.append((words, f"{value:,}" if isinstance(value, int | float) else str(value)))
+        elif isinstance(value, list) and all(isinstance(each, dict) and "name" in each for each in value):
+            for each in value:
+                rows += _flat({key: of for key, of in each.items() if key != "name"}, f"{words} {each['name']}")
+        elif value != "":
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            rows.append((words, f"{value:,}" if is_number else str(value)))
     return rows

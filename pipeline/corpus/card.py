@@ -49,10 +49,12 @@ class Card:
         """A tally over both splits."""
         return dict(sorted(sum((self.of(split, name) for split in self.splits), Counter()).items()))
 
-    def lengths(self) -> dict[str, int]:
-        """Documents by their number of characters: {"128 to 255": 17}, in order."""
+    def lengths(self) -> list[dict[str, Any]]:
+        """Documents by their number of characters, in order: {"name": "128 to 255", "documents": 17}."""
         tally = {int(power): count for power, count in self.merged("lengths").items()}
-        return {f"{1 << power >> 1} to {(1 << power) - 1}": tally[power] for power in sorted(tally)}
+        return [
+            {"name": f"{1 << power >> 1} to {(1 << power) - 1}", "documents": tally[power]} for power in sorted(tally)
+        ]
 
 
 @dataclass

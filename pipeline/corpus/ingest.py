@@ -103,7 +103,8 @@ def ingest_corpus(config: CorpusConfig, *, store: Store, map: Map = map, force: 
         _check_splits(card, groups, config)
         _write_examples(draft, steps, [*parts, *finished])
         _write_replacements(draft, config)
-        made = draft.commit(totals=_totals(card, groups, steps, config) | {"duplicate_groups": repeats.groups})
+        groups_found = {size: count for size, count in repeats.groups.items() if count}
+        made = draft.commit(totals=_totals(card, groups, steps, config) | {"duplicate_groups": groups_found})
     documents = card.total("documents")
     log.info("made %s: %s documents to train on, %s held out", made, *(f"{documents[s]:,}" for s in SPLITS))
     return made

@@ -487,8 +487,8 @@ def test_the_card_is_that_of_the_documents_that_stay(store: Store, tmp_path: Pat
     assert sum(totals["characters"].values()) == sum(len(each.text) for each in found)
     assert sum(totals["bytes"].values()) == sum(len(each.text.encode()) for each in found)
     assert totals["languages"] == {"en": 30, "zh": 1}
-    assert sum(totals["lengths"].values()) == 31
-    assert totals["lengths"]["2 to 3"] == 1
+    assert sum(each["documents"] for each in totals["lengths"]) == 31
+    assert totals["lengths"][0] == {"name": "2 to 3", "documents": 1}
     steps = {step["name"]: step for step in totals["funnel"]}
     assert steps["read"]["documents_in"] == totals["rows_read"] == 36
     assert steps["deduplication"]["dropped"] == {"duplicate text": 5}

@@ -38,6 +38,7 @@ def test_a_stages_card_shows_its_reference_and_counts_and_no_text(here: User, pr
     assert text.startswith(f"# `{reference}`\n")
     assert "| rows_read | 30 |" in text
     assert "| documents train |" in text
+    assert "| sources mine licence | own |" in text
     assert f"`bertmill show {reference}`" in text
     for row in rows(30):
         assert row["text"].partition("\n")[0] not in text
