@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA = 1
+STEPS = ("deduplication", "mixture")
 NAMES = ("", *REASONS.values(), OVER_CAP, OVER_WEIGHT)
 STEP_OF = {OVER_CAP: "mixture", OVER_WEIGHT: "mixture"}
 """The step that drops for a reason, where it isn't deduplication."""
@@ -87,16 +88,29 @@ def _losses(unit: Unfinished, repeats: Repeats, store: Store) -> Losses:
 def _finish_batch(draft: PartDraft, *, part: Part, losses: Losses, restricted: bool, store: Store) -> dict[str, Any]:
     import numpy as np
 
-    heldout = column(part, "heldout", store).astype(bool)
+    heldout, stays = column(part, "heldout", store).astype(bool), losses.reasons == 0
+    write_groups(draft, column(part, "group", store)[stays], heldout[stays])
+    if stays.all() and not losses.lines:
+        return _as_it_is(draft, part)
     finisher = _Finisher(draft, losses, restricted)
     for split in SPLITS:
         rows = np.flatnonzero(heldout == (split == "heldout"))
         for entry in _shards(part, split):
             finisher.shard(split, entry, rows[: entry.rows], store)
             rows = rows[entry.rows :]
-    stays = losses.reasons == 0
-    write_groups(draft, column(part, "group", store)[stays], heldout[stays])
     return finisher.record()
+
+
+def _as_it_is(draft: PartDraft, part: Part) -> dict[str, Any]:
+    """A batch that loses nothing: its shards aren't even read."""
+    card = Card()
+    card.add(part.record["card"])
+    documents, characters = sum(card.total("documents").values()), sum(card.total("characters").values())
+    for split in SPLITS:
+        for entry in _shards(part, split):
+            draft.include(entry)
+    steps = [Step(name, documents, documents, characters, characters) for name in STEPS]
+    return {"card": card.record(), "funnel": [step.record() for step in steps], "examples": []}
 
 
 class _Finisher:
@@ -105,7 +119,7 @@ class _Finisher:
     def __init__(self, draft: PartDraft, losses: Losses, restricted: bool) -> None:
         self._draft, self._losses, self._restricted = draft, losses, restricted
         self._card: dict[str, Counts] = {split: {} for split in SPLITS}
-        self._steps = {name: Step(name) for name in ("deduplication", "mixture")}
+        self._steps = {name: Step(name) for name in STEPS}
         self._seen: Counter[str] = Counter()
         self._examples: list[dict[str, Any]] = []
 

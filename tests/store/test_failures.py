@@ -284,7 +284,9 @@ def test_lost_answers_lose_and_double_nothing(on_s3: Scene, tmp_path: Path) -> N
 def test_when_no_answer_comes_any_more_the_error_is_clear_and_the_rerun_finds_what_was_committed(on_s3: Scene) -> None:
     assert on_s3.faults is not None
     on_s3.faults.add("lost", "PUT", "/artifacts/", times=None)
-    with pytest.raises(StoreError, match=r"Object storage failed at PutObject \(If-None-Match\) on .*manifest.json.*again"):
+    with pytest.raises(
+        StoreError, match=r"Object storage failed at PutObject \(If-None-Match\) on .*manifest.json.*again"
+    ):
         commit(hasty(on_s3.store), recipe(), FILES)
     assert on_s3.faults.seen(fault="lost")
     on_s3.faults.clear()
@@ -692,7 +694,9 @@ def test_a_service_that_stays_busy_is_asked_with_growing_random_pauses_until_the
 
     monkeypatch.setattr(retrying, "random", Dice)
     on_s3.faults.add("slow_down", "GET", "list-type=2", times=None)
-    with pytest.raises(StoreError, match="Object storage failed at ListObjectsV2 on s3://.*: 503, SlowDown, after retries"):
+    with pytest.raises(
+        StoreError, match="Object storage failed at ListObjectsV2 on s3://.*: 503, SlowDown, after retries"
+    ):
         hasty(on_s3.store, 1.5).versions("vocabulary")
     assert len(on_s3.faults.seen()) == len(drawn) >= 3, "the last pause would have been beyond the deadline"
     assert [(low, high) for low, high, _ in drawn] == [
