@@ -87,8 +87,8 @@ class Service:
             return StoreError(f"There is no bucket {self.bucket!r} ({place}). Create it, or correct BERTMILL_STORE.")
         reason = ", ".join(sorted(codes)) or type(error).__name__
         return StoreError(
-            f"Object storage failed at {place}: {reason}, after retries. Check that AWS_ENDPOINT_URL_S3 is right and the "
-            f"service is up, and run again: finished work is kept."
+            f"Object storage failed at {place}: {reason}, after retries. Check that AWS_ENDPOINT_URL_S3 is right and "
+            f"the service is up, and run again: finished work is kept."
         )
 
     def pages(

@@ -64,7 +64,8 @@ _PLAIN = re.compile(
     r"(?:0[67][0-9]{8}|07[0-9]{9}|01[567][0-9]{8,9}|0(?:10|2[0-9])[0-9]{8})(?! [0-9])" + END
 )
 _ANNOUNCED = announced_by(
-    r"tel|(?:tele)?phones?|mobile|cell ?phones?|fax|call|dial|(?:hot|help)line|whatsapp|sms|t[ée]l[ée]phone|tel[ée]fono?",
+    r"tel|(?:tele)?phones?|mobile|cell ?phones?|fax|call|dial|(?:hot|help)line|whatsapp|sms|"
+    r"t[ée]l[ée]phone|tel[ée]fono?",
     "电话|電話|手机|手機|传真|傳真|热线|熱線|联系方式|致电|拨打",
 )
 _ANY = re.compile(BEGIN + r"\(?[0-9](?:[ ./()-]{0,3}[0-9]){6,14}")
