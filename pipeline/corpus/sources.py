@@ -17,6 +17,7 @@ from pipeline.corpus.hub import read_huggingface
 from pipeline.corpus.places import File
 from pipeline.corpus.rows import NOT_UTF8, TOO_LONG, BadRow, Members, Row, Text, has_half_a_pair, plain
 from pipeline.corpus.tables import checked_columns, read_arrow, read_parquet
+from pipeline.corpus.wikipedia import read_wikipedia
 from pipeline.errors import InputError, nearest
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -208,6 +209,7 @@ SOURCES: dict[str, Callable[..., Iterator[Row | BadRow]]] = {
     "parquet": read_parquet,
     "arrow": read_arrow,
     "huggingface": read_huggingface,
+    "wikipedia": read_wikipedia,
 }
 """`(file, *, keywords) -> rows`, by the name a preset gives as a source's `format`."""
 

@@ -18,6 +18,7 @@ from pipeline.corpus.rows import BadRow, Row
 from pipeline.corpus.sources import SOURCES
 from pipeline.errors import InputError
 from tests.texts import SUFFIXES, compressed, lines, read
+from tests.wikipedia import dump, page
 
 # FUZZ_EXAMPLES=4000 looks longer.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
@@ -54,6 +55,10 @@ VALID: dict[str, list[bytes]] = {
 }
 VALID["huggingface"] = VALID["arrow"][1:]
 KEYWORDS: dict[str, dict[str, Any]] = {each: {"lang": "by.lang"} for each in VALID} | {"text": {}}
+VALID["wikipedia"] = [
+    dump([page(1, "Mill", "{{convert|5|km}} of [[river]]"), page(2, "河", "-{a}- <ref>b</ref>")]).encode()
+]
+KEYWORDS["wikipedia"] = {"language": "zh"}
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 change = st.tuples(
     st.sampled_from(["set", "flip", "cut", "insert", "repeat"]), st.integers(0, 2**20), st.binary(max_size=9)
