@@ -174,8 +174,8 @@ def use_words(whose: str) -> None:
     """Let datatrove part words as spaCy does, or as we do, by its own interface."""
     from datatrove.utils import text, word_tokenizers
 
-    from pipeline.corpus.c4 import sentence_spans
-    from pipeline.corpus.words import words_of
+    from pipeline.corpus.filters.c4 import sentence_spans
+    from pipeline.corpus.filters.words import words_of
 
     class Ours(word_tokenizers.WordTokenizer):
         def word_tokenize(self, text: str) -> list[str]:

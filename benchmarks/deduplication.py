@@ -44,9 +44,9 @@ CODES = {"en": "eng", "zh": "zho_Hani"}
 
 def ours(path: Path, folder: Path, lang: str) -> tuple[float, set[str]]:
     from pipeline.config import Deduplication, NearDuplicates, Settings
+    from pipeline.corpus.copies.keys import DocumentKeys
     from pipeline.corpus.deduplication import dropped_of, repeated
     from pipeline.corpus.document import Document
-    from pipeline.corpus.keys import DocumentKeys
     from pipeline.store import PartDraft, open_store
 
     config = Deduplication(exact=False, near=NearDuplicates(shingle_words=SHINGLE, bands=BANDS, rows=ROWS))
@@ -315,10 +315,10 @@ def steps_of(texts: list[str], lang: str) -> dict[str, Callable[[], object]]:
     import numpy as np
 
     from pipeline.config import BoilerplateLines, Deduplication, NearDuplicates
+    from pipeline.corpus.copies.folding import codes_of, folding
+    from pipeline.corpus.copies.hashing import near_keys, permutations_of, text_keys
     from pipeline.corpus.decontamination import NGrams, Scan
     from pipeline.corpus.document import Document
-    from pipeline.corpus.folding import codes_of, folding
-    from pipeline.corpus.hashing import near_keys, permutations_of, text_keys
 
     sizes, permutations = np.array([SHINGLE, SHINGLE]), permutations_of(1, BANDS * ROWS)
     documents = [Document(str(number), text, "", lang, str(number), "") for number, text in enumerate(texts)]
@@ -343,8 +343,8 @@ def steps_of(texts: list[str], lang: str) -> dict[str, Callable[[], object]]:
 
 def deduplicate(documents: list[Any], config: Any) -> None:
     from pipeline.config import Settings
+    from pipeline.corpus.copies.keys import DocumentKeys
     from pipeline.corpus.deduplication import dropped_of, repeated
-    from pipeline.corpus.keys import DocumentKeys
     from pipeline.store import PartDraft, open_store
 
     def make(draft: PartDraft) -> dict[str, Any]:

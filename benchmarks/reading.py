@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from pipeline.corpus.places import LocalFile
+from pipeline.corpus.formats.places import LocalFile
 from pipeline.corpus.sources import SOURCES
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {

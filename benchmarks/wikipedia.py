@@ -21,10 +21,10 @@ from xml.etree.ElementTree import iterparse
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline.corpus.places import LocalFile
-from pipeline.corpus.wikipedia import read_wikipedia
-from pipeline.corpus.wikitext import plain_text
-from tests.corpus.test_wikitext import NUMBERS, PAGES, name_of
+from pipeline.corpus.formats.places import LocalFile
+from pipeline.corpus.formats.wikipedia import read_wikipedia
+from pipeline.corpus.formats.wikitext import plain_text
+from tests.corpus.formats.test_wikitext import NUMBERS, PAGES, name_of
 from tests.wikipedia import dump, page
 
 try:

@@ -11,8 +11,8 @@ from typing import Any
 import zstandard
 
 from pipeline.config import CorpusConfig, Source
-from pipeline.corpus.places import LocalFile
-from pipeline.corpus.rows import BadRow, Row
+from pipeline.corpus.formats.places import LocalFile
+from pipeline.corpus.formats.rows import BadRow, Row
 from pipeline.corpus.sources import SOURCES
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {

@@ -13,17 +13,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config import Plug
-from pipeline.corpus.boilerplate import boilerplate_lines
-from pipeline.corpus.c4 import c4
-from pipeline.corpus.characters import Points, classes, points_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
-from pipeline.corpus.identifiers import mask_identifiers
-from pipeline.corpus.identifiers import replacement_tokens as tokens_of
-from pipeline.corpus.language import language
-from pipeline.corpus.measures import measured, tidy
-from pipeline.corpus.quality import fineweb, gopher_quality
-from pipeline.corpus.repair import repair
-from pipeline.corpus.repetition import gopher_repetition
+from pipeline.corpus.filters.boilerplate import boilerplate_lines
+from pipeline.corpus.filters.c4 import c4
+from pipeline.corpus.filters.characters import Points, classes, points_of
+from pipeline.corpus.filters.identifiers import mask_identifiers
+from pipeline.corpus.filters.identifiers import replacement_tokens as tokens_of
+from pipeline.corpus.filters.language import language
+from pipeline.corpus.filters.measures import measured, tidy
+from pipeline.corpus.filters.quality import fineweb, gopher_quality
+from pipeline.corpus.filters.repair import repair
+from pipeline.corpus.filters.repetition import gopher_repetition
 
 _INERT = {"NFC": 0x300, "NFKC": 0xA0}
 """Below, no character of a text is changed by the form."""

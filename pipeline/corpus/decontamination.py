@@ -18,8 +18,8 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.corpus.folding import Offsets, codes_of, folding
-from pipeline.corpus.hashing import Keys, gram_keys, has_gram
+from pipeline.corpus.copies.folding import Offsets, codes_of, folding
+from pipeline.corpus.copies.hashing import Keys, gram_keys, has_gram
 
 WORDS, LEAST_WORDS = 13, 8
 CHARACTERS, LEAST_CHARACTERS = 26, 16

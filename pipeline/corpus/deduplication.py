@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import Deduplication
-from pipeline.corpus.hashing import Keys
-from pipeline.corpus.keys import Rows, keys_path, kinds_of
-from pipeline.corpus.seen import Seen
+from pipeline.corpus.copies.hashing import Keys
+from pipeline.corpus.copies.keys import Rows, keys_path, kinds_of
+from pipeline.corpus.copies.seen import Seen
 from pipeline.mapping import Map
 from pipeline.store import FileEntry, Part, PartDraft, Store
 

@@ -23,10 +23,10 @@ from pipeline.corpus.decontamination import NGrams
 from pipeline.corpus.deduplication import Repeats, repeated
 from pipeline.corpus.document import REPLACEMENTS
 from pipeline.corpus.finishing import Unfinished, finish_batch
+from pipeline.corpus.formats.places import LocalFile
+from pipeline.corpus.formats.rows import BadRow
 from pipeline.corpus.inventory import InputFile, inventory
-from pipeline.corpus.places import LocalFile
 from pipeline.corpus.reading import SCHEMA, Aside, Batch, batches, name_digest, read_batch
-from pipeline.corpus.rows import BadRow
 from pipeline.corpus.selection import file_of, limits
 from pipeline.corpus.shards import SPLITS
 from pipeline.corpus.sources import SOURCES

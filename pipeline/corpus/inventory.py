@@ -15,8 +15,8 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from pipeline.config import Settings, Source
-from pipeline.corpus.hub import HubShard, hub_shards, saved_files
-from pipeline.corpus.places import File, LocalFile, s3_objects
+from pipeline.corpus.formats.hub import HubShard, hub_shards, saved_files
+from pipeline.corpus.formats.places import File, LocalFile, s3_objects
 from pipeline.corpus.sources import sample_path
 from pipeline.errors import InputError
 from pipeline.store.artifact import Input

@@ -16,11 +16,11 @@ from typing import Any
 from pipeline.config import CorpusConfig, bound
 from pipeline.corpus.card import Step
 from pipeline.corpus.cleaning import FILTERS
+from pipeline.corpus.copies.keys import DocumentKeys
 from pipeline.corpus.decontamination import scan_of
 from pipeline.corpus.document import Document, Edited, Rejected, Verdict
+from pipeline.corpus.formats.rows import BadRow, Row
 from pipeline.corpus.inventory import InputFile
-from pipeline.corpus.keys import DocumentKeys
-from pipeline.corpus.rows import BadRow, Row
 from pipeline.corpus.selection import Rows
 from pipeline.corpus.shards import ShardWriter
 from pipeline.corpus.sources import SOURCES

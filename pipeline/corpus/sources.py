@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.corpus import rows
-from pipeline.corpus.compression import lines
-from pipeline.corpus.hub import read_huggingface
-from pipeline.corpus.places import File
-from pipeline.corpus.rows import NOT_UTF8, TOO_LONG, BadRow, Members, Row, Text, has_half_a_pair, plain
-from pipeline.corpus.tables import checked_columns, read_arrow, read_parquet
-from pipeline.corpus.wikipedia import read_wikipedia
+from pipeline.corpus.formats import rows
+from pipeline.corpus.formats.compression import lines
+from pipeline.corpus.formats.hub import read_huggingface
+from pipeline.corpus.formats.places import File
+from pipeline.corpus.formats.rows import NOT_UTF8, TOO_LONG, BadRow, Members, Row, Text, has_half_a_pair, plain
+from pipeline.corpus.formats.tables import checked_columns, read_arrow, read_parquet
+from pipeline.corpus.formats.wikipedia import read_wikipedia
 from pipeline.errors import InputError, nearest
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -9,10 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Plug, bound, load_preset, shipped_presets
-from pipeline.corpus.boilerplate import boilerplate_lines
 from pipeline.corpus.cleaning import FILTERS, canary, duplicate_key, length, normalised
 from pipeline.corpus.document import Document, Edited, Rejected
-from pipeline.corpus.repair import repair
+from pipeline.corpus.filters.boilerplate import boilerplate_lines
+from pipeline.corpus.filters.repair import repair
 from pipeline.errors import ConfigError
 
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import BoilerplateLines, Deduplication, NearDuplicates, Settings
-from pipeline.corpus import keys as keys_module
 from pipeline.corpus.cleaning import duplicate_key
+from pipeline.corpus.copies import keys as keys_module
+from pipeline.corpus.copies.keys import DocumentKeys, keys_path, kinds_of
 from pipeline.corpus.deduplication import (
     REASONS,
     Copy,
@@ -26,7 +27,6 @@ from pipeline.corpus.deduplication import (
     without_lines,
 )
 from pipeline.corpus.document import Document
-from pipeline.corpus.keys import DocumentKeys, keys_path, kinds_of
 from pipeline.mapping import Map
 from pipeline.store import Part, PartDraft, Store, open_store
 from tests.maps import MAPS, map_named

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Settings
+from pipeline.corpus.formats.places import LocalFile
 from pipeline.corpus.ingest import corpus_recipe
 from pipeline.corpus.inventory import inventory
-from pipeline.corpus.places import LocalFile
 from pipeline.errors import InputError
 from pipeline.store import Input, Store
 from tests.texts import corpus, source, write

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus import compression, rows, sources
-from pipeline.corpus.rows import BadRow, Row
+from pipeline.corpus import sources
+from pipeline.corpus.formats import compression, rows
+from pipeline.corpus.formats.rows import BadRow, Row
 from pipeline.errors import InputError
 from tests.texts import COMPRESSORS, SUFFIXES, compressed, read, write
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus import rows
-from pipeline.corpus.rows import BadRow, Row
+from pipeline.corpus.formats import rows
+from pipeline.corpus.formats.rows import BadRow, Row
 from pipeline.corpus.sources import SOURCES
 from pipeline.errors import InputError
 from tests.texts import SUFFIXES, compressed, lines, read

@@ -1,0 +1,1 @@
+"""How copies are told: the keys of texts, lines and shingles, compiled."""
