@@ -45,6 +45,8 @@ def planted(count: int, sentences: Sequence[str], seed: int = 1) -> Iterator[Pla
 def _gap(sentence: str, place: int) -> str:
     """What parts an identifier from both its neighbours: a blank, nothing ("|"); "" where none can stand."""
     left, right = sentence[place - 1 : place], sentence[place : place + 1]
+    if right in "元万亿":
+        return ""  # what stands before is an amount
     if any("一" <= char <= "鿿" for char in left + right) and not any(char.isascii() for char in left + right):
         return "|"
     words = sentence[:place].split()[-1:] + sentence[place:].split()[:1]

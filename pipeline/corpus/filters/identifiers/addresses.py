@@ -55,10 +55,11 @@ def emails(text: str) -> Iterator[Span]:
 
 
 def ip_addresses(text: str) -> Iterator[Span]:
-    """IPv4 and IPv6 addresses, without port, prefix length or zone."""
-    if ":" in text:
-        yield from _ipv6(text)
-    yield from _ipv4(text)
+    """IPv4 and IPv6 addresses in order, without port, prefix length or zone; one may end in another: ::ffff:1.2.3.4."""
+    end = 0
+    for start, stop in sorted((*(_ipv6(text) if ":" in text else ()), *_ipv4(text))):
+        if start >= end:
+            yield start, (end := stop)
 
 
 def _ipv4(text: str) -> Iterator[Span]:

@@ -9,7 +9,7 @@ import re
 Span = tuple[int, int]
 """Start and end of an identifier in a text."""
 
-BEGIN = r"(?<![0-9A-Za-z_+$€£¥#*])(?<![0-9A-Za-z]-)(?<![0-9][.:])(?:(?<![0-9]/)|(?<=[0-9]{5}/))"
+BEGIN = r"(?<![0-9A-Za-z_+$€£¥￥#*])(?<![0-9A-Za-z]-)(?<![0-9][.:])(?:(?<![0-9]/)|(?<=[0-9]{5}/))"
 """No longer word or number before. After a slash only where that parts two long numbers."""
 END = (
     r"(?![0-9A-Za-z_@%*]|[-.:][0-9]|-[A-Za-z]|,[0-9]{3}(?![0-9-])|/[0-9]{1,4}(?![0-9])"

@@ -36,7 +36,7 @@ _DIGITS = {
     "47": (8,), "48": (9,), "49": (6, 7, 8, 9, 10, 11, 12), "61": (9,), "65": (8,), "81": (9, 10), "86": (10, 11),
     "91": (10,), "351": (9,), "353": (7, 8, 9), "852": (8,), "853": (8,), "886": (8, 9),
 }  # fmt: skip
-"""Digits after the country code, without the trunk 0, where they are few; elsewhere 7 to 12."""
+"""Digits after the country code, without the trunk 0, where they are few; else 7 (6 after a code of three) to 12."""
 _INTERNATIONAL = re.compile(BEGIN + r"\(?(?:\+|00)(?:[ .()/-]{0,3}[0-9]){8,16}")
 _TRUNK_ZERO = re.compile(r"\( ?0 ?\)")
 _NANP = r"[2-9](?!11)[0-8][0-9]"
@@ -64,8 +64,7 @@ _PLAIN = re.compile(
     r"(?:0[67][0-9]{8}|07[0-9]{9}|01[567][0-9]{8,9}|0(?:10|2[0-9])[0-9]{8})(?! [0-9])" + END
 )
 _ANNOUNCED = announced_by(
-    r"tel|(?:tele)?phones?|mobile|cell ?phones?|fax|call|dial|(?:hot|help)line|whatsapp|sms|"
-    r"t[ée]l[ée]phone|tel[ée]fono?",
+    r"tel|(?:tele)?phones?|mobile|cell ?phones?|fax|call|dial|(?:hot|help)line|whatsapp|t[ée]l[ée]phone|tel[ée]fono?",
     "电话|電話|手机|手機|传真|傳真|热线|熱線|联系方式|致电|拨打",
 )
 _ANY = re.compile(BEGIN + r"\(?[0-9](?:[ ./()-]{0,3}[0-9]){6,14}")
@@ -126,7 +125,7 @@ def _has_country(written: str) -> bool:
     subscriber = national.removeprefix("0")
     if subscriber.startswith("0") or (code == "1" and subscriber[:1] < "2"):
         return False
-    return len(subscriber) in _DIGITS.get(code, range(7, 13))
+    return len(subscriber) in _DIGITS.get(code, range(7 - len(code) // 3, 13))
 
 
 def _has_seven_digits(written: str) -> bool:
