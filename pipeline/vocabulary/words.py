@@ -1,0 +1,357 @@
+"""BERT's words of a text, compiled: what counting and encoding both start from.
+
+Texts are UTF-8. `number_words` follows the table of `code_points` and gives each word its number in a hash table, which
+grows by what is new. So counting is a count of numbers, and encoding looks up by number what a word was encoded to.
+Where the table of code points leaves something open, its chunk of text is set aside for `tokenizers`.
+
+The hot loop is one function, without calls: numba counts references to each array around each of them, which costs
+more than the rest. The kernels stand in one file, as numba's cache knows nothing of what they call in another.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from pipeline.vocabulary.code_points import ALONE, BREAK, DROP, LETTER, ORACLE, PLANES, TAGS, TAGS_END, code_points
+
+LONGEST_WORD = 100
+"""Characters; a longer word is [UNK], as in the reference, and teaches nothing."""
+LONG, FIRST_KEPT = -1, -2
+"""Instead of a word's number: it is too long; a token that is kept whole has FIRST_KEPT - its id."""
+_BUFFER = 1024
+"""Bytes: 100 characters, and one code point's replacement more."""
+Bytes = npt.NDArray[np.uint8]
+Starts = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+
+
+class Trie(NamedTuple):
+    """Byte strings by their prefixes. Node 0 is the root; an edge's key is node * 256 + byte + 1, an empty slot's 0."""
+
+    keys: npt.NDArray[np.int64]
+    children: npt.NDArray[np.int32]
+    values: npt.NDArray[np.int32]
+    """Of each node the value of the string that ends there, or -1."""
+    first: npt.NDArray[np.bool_]
+    """[256], whether a string begins with that byte."""
+
+
+class Rules(NamedTuple):
+    """How a text is parted, as the kernels take it."""
+
+    letters: Bytes
+    """[256], what an ASCII letter or digit becomes; 0 for all other bytes, and where a kept token may begin."""
+    kinds: npt.NDArray[np.uint8]
+    text: Bytes
+    starts: npt.NDArray[np.int32]
+    kept: Trie
+    """Tokens that are kept whole, as they are written; their values are the ids."""
+
+
+class Pieces(NamedTuple):
+    """A vocabulary's entries: those that begin a word, and those that continue one, without their mark."""
+
+    begins: Trie
+    continues: Trie
+    unknown: np.int32
+    """The id of [UNK]."""
+
+
+class Words(NamedTuple):
+    """A hash table of words, each with a number; open addressing.
+
+    Legend: S slots, a power of two, over twice the words; W words at most; B bytes at most.
+    """
+
+    slots: Numbers
+    """[S], a word's number + 1; 0 where it is empty."""
+    hashes: npt.NDArray[np.uint64]
+    """[S]"""
+    text: Bytes
+    """[B]"""
+    starts: Starts
+    """[W + 1], where each word begins in `text`."""
+    used: npt.NDArray[np.int64]
+    """[1], how many words there are."""
+
+    def clear(self) -> None:
+        """Forget all words."""
+        self.slots[:] = 0
+        self.used[0] = 0
+
+
+def empty_words(words: int, size: int) -> Words:
+    """A table for so many words of so many bytes in all."""
+    slots = 1 << (2 * words).bit_length()
+    return Words(
+        np.zeros(slots, np.int32),
+        np.empty(slots, np.uint64),
+        np.empty(size, np.uint8),
+        np.zeros(words + 1, np.int64),
+        np.zeros(1, np.int64),
+    )
+
+
+def rules_for(lowercase: bool, strip_accents: bool | None, kept: Mapping[str, int]) -> Rules:
+    """How a text is parted under that form of BERT's normalisation; `kept` are tokens kept whole, with their ids."""
+    table, trie = code_points(lowercase, strip_accents), make_trie(kept)
+    letters = np.zeros(256, np.uint8)
+    for point in np.flatnonzero((table.kinds[:128] == LETTER) & ~trie.first[:128]):
+        letters[point] = table.text[table.starts[point]]
+    return Rules(letters, table.kinds, table.text, table.starts, trie)
+
+
+def flat(texts: Sequence[str]) -> tuple[Bytes, Starts]:
+    """Texts as UTF-8 one after the other, and where each begins: [T + 1]."""
+    encoded = [text.encode() for text in texts]
+    starts = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(each) for each in encoded], out=starts[1:])
+    return np.frombuffer(b"".join(encoded), np.uint8), starts
+
+
+def make_trie(strings: Mapping[str, int]) -> Trie:
+    """A trie in which each string has its value; an empty one is left out."""
+    values = {text: value for text, value in strings.items() if text}
+    text, starts = flat(list(values))
+    slots = 1 << (2 * len(text) + 2).bit_length()
+    keys, children, ends = np.zeros(slots, np.int64), np.empty(slots, np.int32), np.full(len(text) + 1, -1, np.int32)
+    trie = Trie(keys, children, ends, np.zeros(256, np.bool_))
+    _grow(trie, text, starts, np.array(list(values.values()), np.int32))
+    return trie
+
+
+@njit(cache=True)
+def _grow(trie, text, starts, values):  # type: ignore[no-untyped-def]
+    mask = len(trie.keys) - 1
+    nodes = 1
+    for number in range(len(values)):
+        node = 0
+        trie.first[text[starts[number]]] = True
+        for at in range(starts[number], starts[number + 1]):
+            key = np.int64(node) * 256 + text[at] + 1
+            slot = _slot_of(key) & mask
+            while trie.keys[slot] != 0 and trie.keys[slot] != key:
+                slot = (slot + 1) & mask
+            if trie.keys[slot] == 0:
+                trie.keys[slot] = key
+                trie.children[slot] = nodes
+                nodes += 1
+            node = trie.children[slot]
+        trie.values[node] = values[number]
+
+
+@njit(cache=True)
+def _slot_of(key):  # type: ignore[no-untyped-def]
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))
+
+
+@njit(cache=True)
+def _longest(trie, text, at, end):  # type: ignore[no-untyped-def]
+    """The value of the longest string of the trie that stands at `at`, and where it ends; -1 where none does."""
+    value, stop, node = -1, at, 0
+    mask = len(trie.keys) - 1
+    while at < end:
+        key = np.int64(node) * 256 + text[at] + 1
+        slot = _slot_of(key) & mask
+        while trie.keys[slot] != 0 and trie.keys[slot] != key:
+            slot = (slot + 1) & mask
+        if trie.keys[slot] == 0:
+            break
+        node = trie.children[slot]
+        at += 1
+        if trie.values[node] >= 0:
+            value, stop = trie.values[node], at
+    return value, stop
+
+
+@njit(cache=True)
+def number_words(text, starts, number, at, rules, words, numbers, ends, asked):  # type: ignore[no-untyped-def]
+    """Number the words of texts, from byte `at` of text `number` on; what is new comes into the table.
+
+    Legend: T texts, N words at most: no fewer than there are bytes. starts: int64 [T + 1], into `text`. numbers: int32
+    [N], LONG or a kept token's number in place of a word's. ends: int64 [T], how many words there are at each text's
+    end. asked: int64 [A, 4], of each chunk set aside the text, its bytes' start and end, and its place in `numbers`.
+    Returns the text and the byte where it stopped, and the number of words and of chunks set aside. All is done when
+    the text is number T; else the table or `asked` is full.
+    """
+    letters, kinds, new_text, new_starts = rules.letters, rules.kinds, rules.text, rules.starts
+    may_be_kept = rules.kept.first
+    slots, hashes, word_text, word_starts = words.slots, words.hashes, words.text, words.starts
+    used, mask, most = words.used[0], len(slots) - 1, len(word_starts) - 1
+    word = np.empty(_BUFFER, np.uint8)
+    out = chunks = 0
+    while number < len(starts) - 1:
+        end = starts[number + 1]
+        while at < end:
+            begun, size, characters, kept, ask = at, 0, 0, -1, False
+            hashed = np.uint64(0xCBF29CE484222325)
+            while at < end:
+                byte = letters[text[at]]
+                if byte != 0:
+                    if characters < LONGEST_WORD:
+                        word[size] = byte
+                        size += 1
+                        hashed = (hashed ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+                    characters += 1
+                    at += 1
+                    continue
+                lead = np.int64(text[at])
+                if may_be_kept[lead]:
+                    value, stop = _longest(rules.kept, text, at, end)
+                    if value >= 0:
+                        if characters == 0:
+                            kept, at = value, stop
+                        break
+                if lead < 0x80:
+                    point, after = lead, at + 1
+                elif lead < 0xE0:
+                    point, after = (lead & 0x1F) << 6 | text[at + 1] & 0x3F, at + 2
+                elif lead < 0xF0:
+                    point, after = (lead & 0xF) << 12 | np.int64(text[at + 1] & 0x3F) << 6 | text[at + 2] & 0x3F, at + 3
+                else:
+                    point = (lead & 0x7) << 18 | np.int64(text[at + 1] & 0x3F) << 12
+                    point, after = point | np.int64(text[at + 2] & 0x3F) << 6 | text[at + 3] & 0x3F, at + 4
+                if point >= PLANES:
+                    if not TAGS <= point < TAGS_END:
+                        ask = True
+                        break
+                    point = point - TAGS + PLANES
+                kind = kinds[point]
+                if kind == BREAK:
+                    at = after
+                    if characters:
+                        break
+                elif kind == LETTER or (kind == ALONE and characters == 0):
+                    for place in range(new_starts[point], new_starts[point + 1]):
+                        byte = new_text[place]
+                        if byte & 0xC0 != 0x80:
+                            characters += 1
+                        if characters <= LONGEST_WORD:
+                            word[size] = byte
+                            size += 1
+                            hashed = (hashed ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+                    at = after
+                    if kind == ALONE:
+                        break
+                elif kind == DROP:
+                    at = after
+                else:
+                    ask = kind == ORACLE
+                    break
+            if ask:
+                if chunks == len(asked):
+                    words.used[0] = used
+                    return number, begun, out, chunks
+                at = _chunk_end(text, begun, end, rules.kept)
+                asked[chunks, 0], asked[chunks, 1], asked[chunks, 2], asked[chunks, 3] = number, begun, at, out
+                chunks += 1
+            elif kept >= 0:
+                numbers[out] = FIRST_KEPT - kept
+                out += 1
+            elif characters > LONGEST_WORD:
+                numbers[out] = LONG
+                out += 1
+            elif characters:
+                hashed ^= hashed >> np.uint64(29)
+                hashed *= np.uint64(0x9E3779B97F4A7C15)
+                hashed ^= hashed >> np.uint64(32)
+                slot = np.int64(hashed) & mask
+                entry = -1
+                while slots[slot] != 0:
+                    if hashes[slot] == hashed:
+                        entry = slots[slot] - 1
+                        start = word_starts[entry]
+                        if word_starts[entry + 1] - start != size:
+                            entry = -1
+                        else:
+                            for place in range(size):
+                                if word_text[start + place] != word[place]:
+                                    entry = -1
+                                    break
+                        if entry >= 0:
+                            break
+                    slot = (slot + 1) & mask
+                if entry < 0:
+                    start = word_starts[used]
+                    if used == most or start + size > len(word_text):
+                        words.used[0] = used
+                        return number, begun, out, chunks
+                    for place in range(size):
+                        word_text[start + place] = word[place]
+                    word_starts[used + 1] = start + size
+                    slots[slot], hashes[slot] = used + 1, hashed
+                    entry = used
+                    used += 1
+                numbers[out] = entry
+                out += 1
+        ends[number] = out
+        at = end
+        number += 1
+    words.used[0] = used
+    return number, at, out, chunks
+
+
+@njit(cache=True)
+def _chunk_end(text, at, end, kept):  # type: ignore[no-untyped-def]
+    """Where what `tokenizers` is asked of ends: at a blank, or before a token that is kept whole."""
+    begun = at
+    while at < end and (at == begun or not (text[at] == 32 or 9 <= text[at] <= 10 or text[at] == 13)):
+        if at > begun and kept.first[text[at]] and _longest(kept, text, at, end)[0] >= 0:
+            break
+        at += 1
+    return at
+
+
+@njit(cache=True)
+def cut_words(words, first, pieces, ids, starts):  # type: ignore[no-untyped-def]
+    """The ids of the table's words from number `first` on: the longest pieces from the left, else [UNK] alone.
+
+    ids: int32 [B], no shorter than the words' text. starts: int64 [W + 1], where each word's begin in `ids`.
+    """
+    out = starts[first]
+    for number in range(first, words.used[0]):
+        at, end = words.starts[number], words.starts[number + 1]
+        trie = pieces.begins
+        while at < end:
+            value, at = _longest(trie, words.text, at, end)
+            if value < 0:
+                out = starts[number]
+                ids[out] = pieces.unknown
+                at = end
+            else:
+                ids[out] = value
+            out += 1
+            trie = pieces.continues
+        starts[number + 1] = out
+
+
+@njit(cache=True)
+def gather_ids(numbers, ends, first, words_ids, words_starts, unknown, ids, lengths, asked):  # type: ignore[no-untyped-def]
+    """Write the ids of numbered words to `ids`, and how many each text has to `lengths`; returns how many in all.
+
+    numbers, ends, asked: as `number_words` left them, from text `first` on; in `asked`, places among the numbers
+    become places among the ids.
+    """
+    out = place = chunk = 0
+    for text in range(first, len(ends)):
+        begun = out
+        while place <= ends[text]:
+            while chunk < len(asked) and asked[chunk, 3] == place and asked[chunk, 0] <= text:
+                asked[chunk, 3] = out
+                chunk += 1
+            if place == ends[text]:
+                break
+            number = numbers[place]
+            if number >= 0:
+                for at in range(words_starts[number], words_starts[number + 1]):
+                    ids[out] = words_ids[at]
+                    out += 1
+            else:
+                ids[out] = unknown if number == LONG else FIRST_KEPT - number
+                out += 1
+            place += 1
+        lengths[text] += out - begun
+    return out
