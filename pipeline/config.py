@@ -14,7 +14,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ConfigError, nearest
 
@@ -183,19 +183,76 @@ class CorpusConfig(Table):
     """Text of this corpus leaves no stage: cards, logs and reports show counts only."""
 
 
+class ExistingVocabulary(Table):
+    """A vocabulary that is there already: of the store, or a file from elsewhere."""
+
+    vocabulary: Annotated[str, WHERE]
+    """A reference, `vocabulary/NAME@VERSION`, or the path of a `vocab.txt`, relative to the preset's folder. What it
+    leads to counts."""
+    lowercase: bool | None = None
+    """Of a file: whether it is for lowercased text. None: as the vocabulary that is being made."""
+    strip_accents: bool | None = None
+    """Of a file. None strips them when it is for lowercased text, as google-research/bert."""
+
+
+class BaseVocabulary(ExistingVocabulary):
+    """The vocabulary to go on from. Its entries keep their ids."""
+
+    new_words: Literal["none", "unused", "append"] = "none"
+    """Words of the corpus that it parts into pieces become entries: none do (an import), or as many as it has free
+    `[unused]` slots, or as many as fit under `size` behind its last entry."""
+
+
 class VocabularyConfig(Table):
     """A WordPiece vocabulary from the corpus' train part."""
 
     name: Annotated[str, WHERE]
     """The artifact's name in the store."""
     size: Annotated[int, Field(ge=16, le=1_000_000)] = 30_522
-    """Entries, the five specials included; a hard cap."""
+    """Entries, specials and free slots included; a hard cap."""
+    objective: Literal["bpe", "wordpiece"] = "bpe"
+    """By what the next piece is chosen: the count of a pair of neighbours (Sennrich et al. 2016, as in everyone's
+    vocabularies today), or its likelihood score, count(ab) / (count(a) * count(b)) (Schuster & Nakajima 2012)."""
     lowercase: bool = True
     """Uncased, as bert-base-uncased."""
     strip_accents: bool | None = None
     """None strips them when `lowercase` does, as google-research/bert."""
     min_frequency: Annotated[int, Field(ge=1)] = 2
-    """Pieces and characters below this count are not learned."""
+    """Pieces below this count are not learned."""
+    min_character_frequency: Annotated[int, Field(ge=1)] | None = None
+    """Every character that stands so often is an entry, whatever its script; text with any other is [UNK]. None: as
+    `min_frequency`."""
+    min_groups: Annotated[int, Field(ge=1, le=64)] = 1
+    """A word that stands in fewer groups (patients, sites, authors; documents where they have none) teaches nothing and
+    is stored nowhere in the artifact: so that no rare name is learned."""
+    layout: Literal["compact", "google"] = "compact"
+    """Ids of the specials: 0 to 4, or as in bert-base-uncased: [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, [MASK] 103."""
+    unused: Annotated[int, Field(ge=0)] = 0
+    """Free slots, `[unused0]`, ..., which a later vocabulary may fill; bert-base-uncased has 994."""
+    tokens: tuple[str, ...] = ()
+    """Kept whole, as are the corpus' replacement tokens. One that is a single word is an entry like others; one with
+    blanks, punctuation or several Chinese characters is found as it is written: give each spelling."""
+    base: BaseVocabulary | None = None
+    """A vocabulary to import or to extend, instead of learning one. None learns one."""
+    compare: tuple[ExistingVocabulary, ...] = ()
+    """Vocabularies beside which the card shows how this one fits held-out text."""
+
+    @field_validator("tokens")
+    @classmethod
+    def _tokens_are_sound(cls, tokens: tuple[str, ...]) -> tuple[str, ...]:
+        seen = set[str]()
+        for token in tokens:
+            if not token.strip() or token != token.strip():
+                raise ValueError(f"the token {token!r} is empty or has a blank at an end; take it away")
+            if token in seen:
+                raise ValueError(f"the token {token!r} is given twice; take one away")
+            seen.add(token)
+        return tokens
+
+    @property
+    def character_frequency(self) -> int:
+        """`min_character_frequency`, worked out where the preset leaves it open."""
+        return self.min_character_frequency or self.min_frequency
 
 
 class DatasetConfig(Table):
@@ -444,7 +501,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}.") from None
-    _anchor_sources(values, path.parent)
+    _anchor_paths(values, path.parent)
     if (parent := values.pop("extends", None)) is None:
         return values
     if not isinstance(parent, str):
@@ -453,18 +510,33 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _merged(_read(parent_path, (*seen, path)), values)
 
 
-def _anchor_sources(values: dict[str, Any], folder: Path) -> None:
-    """Make sources' relative paths relative to the preset that names them, wherever the run is started."""
-    corpus = values.get("corpus")
-    if not isinstance(corpus, dict):
-        return
-    tables = [
-        table for key in ("sources", "decontaminate") if isinstance(corpus.get(key), list) for table in corpus[key]
-    ]
-    for table, key in (*((table, "path") for table in tables if isinstance(table, dict)), (corpus, "excluded")):
-        path = table.get(key)
-        if isinstance(path, str) and ":" not in path.split("/", 1)[0] and not path.startswith(("/", "~")):
-            table[key] = str(folder.absolute() / path)
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    """Make relative paths relative to the preset that names them, wherever the run is started."""
+    corpus, vocabulary = values.get("corpus"), values.get("vocabulary")
+    if isinstance(corpus, dict):
+        for key in ("sources", "decontaminate"):
+            for source in _tables(corpus.get(key)):
+                _anchor(source, "path", folder)
+        _anchor(corpus, "excluded", folder)
+    if isinstance(vocabulary, dict):
+        for existing in _tables([vocabulary.get("base")]) + _tables(vocabulary.get("compare")):
+            if not is_reference(existing.get("vocabulary")):
+                _anchor(existing, "vocabulary", folder)
+
+
+def is_reference(text: Any) -> bool:
+    """Whether what names a vocabulary is a reference into the store, and not a path."""
+    return isinstance(text, str) and text.startswith("vocabulary/") and "@" in text
+
+
+def _tables(values: Any) -> list[dict[str, Any]]:
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+
+
+def _anchor(table: dict[str, Any], key: str, folder: Path) -> None:
+    path = table.get(key)
+    if isinstance(path, str) and ":" not in path.split("/", 1)[0] and not path.startswith(("/", "~")):
+        table[key] = str(folder.absolute() / path)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

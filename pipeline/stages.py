@@ -78,6 +78,10 @@ def recipe_of(stage: str, preset: Preset, store: Store, given: Mapping[str, str]
 
         return corpus_recipe(preset.corpus, store)[0]
     inputs = tuple(find_input(kind, preset, store, given) for kind in INPUTS[stage])
+    if stage == "vocabulary":
+        from pipeline.vocabulary.build import vocabulary_recipe
+
+        return vocabulary_recipe(preset.vocabulary, inputs[0], store)
     return Recipe(stage, getattr(preset, stage), _schema(stage), parents=inputs)
 
 
@@ -85,9 +89,8 @@ def _schema(stage: str) -> int:
     from pipeline.dataset.build import SCHEMA as DATASET
     from pipeline.evaluation.evaluate import SCHEMA as EVALUATION
     from pipeline.pretraining.job import SCHEMA as PRETRAINING
-    from pipeline.vocabulary.build import SCHEMA as VOCABULARY
 
-    return {"vocabulary": VOCABULARY, "dataset": DATASET, "pretraining": PRETRAINING, "evaluation": EVALUATION}[stage]
+    return {"dataset": DATASET, "pretraining": PRETRAINING, "evaluation": EVALUATION}[stage]
 
 
 def check_preset(preset: Preset, store: Store) -> None:
@@ -100,6 +103,7 @@ def check_preset(preset: Preset, store: Store) -> None:
     from pipeline.evaluation.tasks import TASKS
     from pipeline.launching import launcher_named
     from pipeline.pretraining.engine import systems_config
+    from pipeline.vocabulary.existing import check_vocabulary
 
     bound(preset.dataset.masker, MASKERS, "masker")
     for task in preset.evaluation.tasks:
@@ -109,4 +113,5 @@ def check_preset(preset: Preset, store: Store) -> None:
     systems_config(preset.pretraining.deepspeed)
     launcher_named(store.settings.launcher)
     corpus_recipe(preset.corpus, store)
+    check_vocabulary(preset.vocabulary, store)
     store.check_writable()

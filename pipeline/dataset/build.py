@@ -18,13 +18,14 @@ from pipeline.config import DatasetConfig, bound
 from pipeline.dataset.example import Example
 from pipeline.dataset.masking import MASKERS, Masking
 from pipeline.dataset.pairs import Documents, SpecialTokens, document_pairs
-from pipeline.dataset.tokens import load_shard, token_type, tokenise_shard
+from pipeline.dataset.tokens import load_shard, tokenise_shard
 from pipeline.errors import InputError
 from pipeline.mapping import Map
 from pipeline.progress import progress, track
 from pipeline.store import Artifact, Draft, Part, PartDraft, Recipe, Store
+from pipeline.vocabulary.encoder import token_type
+from pipeline.vocabulary.layout import CONTINUES, SPECIALS
 from pipeline.vocabulary.tokenizer import load_tokenizer
-from pipeline.vocabulary.wordpiece import CONTINUES, SPECIALS
 
 SCHEMA = 1
 SPLITS = ("train", "heldout")

@@ -18,7 +18,7 @@ from pipeline.corpus.document import read_documents
 from pipeline.dataset.sentences import split_sentences
 from pipeline.progress import progress
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Store
-from pipeline.vocabulary.tokenizer import load_tokenizer
+from pipeline.vocabulary.encoder import Encoder
 
 SCHEMA = 1
 DOCUMENTS_AT_ONCE = 200
@@ -49,11 +49,6 @@ class Shard:
             yield self.tokens[first:last].tolist()
 
 
-def token_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
-    """The smallest type that holds every id."""
-    return np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
-
-
 def tokenise_shard(entry: FileEntry, *, vocabulary: Artifact, store: Store) -> Part:
     """The part of one corpus shard under one vocabulary; its record counts documents, sentences and tokens."""
     identity = {"schema": SCHEMA, "shard": entry.sha256, "vocabulary": vocabulary.digest}
@@ -61,23 +56,21 @@ def tokenise_shard(entry: FileEntry, *, vocabulary: Artifact, store: Store) -> P
 
 
 def _tokenise(draft: PartDraft, *, entry: FileEntry, vocabulary: Artifact, store: Store) -> dict[str, Any]:
-    tokenizer = load_tokenizer(store, vocabulary)
-    pieces: list[npt.NDArray[Any]] = []
+    encoder = Encoder.load(store, vocabulary)
+    pieces = [np.empty(0, encoder.dtype)]
     sentence_lengths, document_lengths = list[int](), list[int]()
-    dtype = token_type(tokenizer.get_vocab_size())
     documents = read_documents(store.blob(entry))
     with progress(f"tokenising {entry.path}", entry.rows) as advance:
         while some := list(islice(documents, DOCUMENTS_AT_ONCE)):
             sentences = [split_sentences(document.text) for document in some]
             flat = [sentence for each in sentences for sentence in each]
-            encoded = tokenizer.encode_batch_fast(flat, add_special_tokens=False)
-            ids = [encoding.ids for encoding in encoded]
-            sentence_lengths += map(len, ids)
+            ids, starts = encoder.encode(flat)
+            sentence_lengths += np.diff(starts).tolist()
             document_lengths += map(len, sentences)
-            pieces.append(np.fromiter((token for each in ids for token in each), dtype))
+            pieces.append(ids)
             advance(len(some))
     arrays = {
-        "tokens": np.concatenate(pieces) if pieces else np.empty(0, dtype),
+        "tokens": np.concatenate(pieces),
         "sentence_starts": np.concatenate(([0], np.cumsum(sentence_lengths, dtype=np.int64))).astype(np.int64),
         "document_starts": np.concatenate(([0], np.cumsum(document_lengths, dtype=np.int64))).astype(np.int64),
     }

@@ -1,52 +1,140 @@
-"""The vocabulary stage: count the words of the corpus' train part, train, and say how well it fits held-out text."""
+"""The vocabulary stage: count the words of the corpus' train part, train, and say how well it fits held-out text.
+
+Or, with a base: take a vocabulary that is there, as it is or with the corpus' words in its free slots or behind it.
+"""
 
 import json
 import logging
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.config import VocabularyConfig
-from pipeline.corpus.document import REPLACEMENTS, read_documents
-from pipeline.errors import InputError
+from pipeline.corpus.document import REPLACEMENTS
+from pipeline.errors import ConfigError, InputError
 from pipeline.mapping import Map
-from pipeline.store import Artifact, Recipe, Store
-from pipeline.vocabulary.counting import count_shard, merged_counts
-from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, make_tokenizer, write_tokenizer_files
-from pipeline.vocabulary.wordpiece import SPECIALS, train_wordpiece
+from pipeline.store import Artifact, FileEntry, Part, Recipe, Store
+from pipeline.vocabulary.card import examples, fit
+from pipeline.vocabulary.counting import count_words
+from pipeline.vocabulary.counts import WordCounts, read_counts
+from pipeline.vocabulary.existing import extended, find_existing, read_existing
+from pipeline.vocabulary.layout import SPECIALS, first_entries
+from pipeline.vocabulary.scripts import WRITTEN_IN, count_letters
+from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, split_tokens, write_tokenizer_files
+from pipeline.vocabulary.wordpiece import character_counts, train_wordpiece
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-SCHEMA = 1
-CARD_DOCUMENTS = 2_000
+SCHEMA = 2
+MIN_LETTERS_SHARE = 0.01
+"""Of a corpus' letters, those of its language's script: with fewer it isn't what it says it is."""
 log = logging.getLogger("bertmill")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A vocabulary in the making."""
+
+    entries: list[str]
+    form: Form
+    counts: Part | None
+    """The train part's words; None where none were needed."""
+
+
+def vocabulary_recipe(config: VocabularyConfig, corpus: Artifact, store: Store) -> Recipe:
+    """All that decides the vocabulary. Raises ConfigError where an existing one isn't where the config says."""
+    base = find_existing(config.base, store) if config.base else None
+    parents = (corpus, base.artifact) if base and base.artifact else (corpus,)
+    files = [base.input] if base and not base.artifact else []
+    compared = [find_existing(each, store).input for each in config.compare]
+    return Recipe("vocabulary", config, SCHEMA, parents=parents, inputs=(*files, *compared))
 
 
 def build_vocabulary(
     config: VocabularyConfig, corpus: Artifact, *, store: Store, map: Map = map, force: bool = False
 ) -> Artifact:
-    """Learn a WordPiece vocabulary. Raises ConfigError where `size` can't hold the alphabet."""
-    recipe = Recipe("vocabulary", config, SCHEMA, parents=(corpus,))
+    """Learn, import or extend a WordPiece vocabulary.
+
+    Raises ConfigError where `size` can't hold the alphabet or leaves no room, InputError for a corpus without words or
+    without its language's letters, and for a malformed vocabulary.
+    """
+    recipe = vocabulary_recipe(config, corpus, store)
     if not force and (found := store.find(recipe)):
         log.info("found %s", found)
         return found
-    shards = store.manifest(corpus).matching("train/")
-    whole = replacement_tokens(corpus, store)
-    parts = list(map(partial(count_shard, config=config, whole=whole, store=store), shards))
-    counts = merged_counts(parts, store)
-    if not counts:
-        raise InputError(f"{corpus} has no words to learn a vocabulary from.")
-    vocabulary = train_wordpiece(counts, size=config.size, min_frequency=config.min_frequency, whole=whole)
-    form: dict[str, Any] = {"lowercase": config.lowercase, "strip_accents": config.strip_accents, "whole": whole}
-    tokenizer = make_tokenizer(vocabulary, **form)
-    card = fit(tokenizer, corpus, store) | {"size": len(vocabulary), "distinct_words": len(counts)}
+    made = _from_base(config, corpus, store, map) if config.base else _learned(config, corpus, store, map)
+    card = _card(made, config, corpus, store, map)
+    is_kept = made.counts is not None and (config.min_groups > 1 or not is_restricted(corpus, store))
     with store.draft(recipe, force=force) as draft:
-        write_tokenizer_files(draft.folder, vocabulary, **form)
-        (draft.folder / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+        write_tokenizer_files(draft.folder, made.entries, made.form)
+        (draft.folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
         draft.add_all([*TOKENIZER_FILES, "card.json"])
-        made = draft.commit(totals={"size": len(vocabulary), "words": counts.total()}, metrics=card)
-    log.info("made %s: %s entries, unknown rate %.4f %%", made, len(vocabulary), 100 * card["unknown_rate"])
-    return made
+        if made.counts is not None and is_kept:
+            draft.include(made.counts.files[0], "counts.arrow")
+        artifact = draft.commit(
+            totals={"size": len(made.entries)} | (made.counts.record if made.counts else {}),
+            metrics={key: value for key, value in card.items() if key not in ("split_words", "dropped_characters")},
+        )
+    log.info("made %s: %s entries, unknown rate %.4f %%", artifact, len(made.entries), 100 * card["unknown_rate"])
+    return artifact
+
+
+def _learned(config: VocabularyConfig, corpus: Artifact, store: Store, map: Map) -> Learned:
+    words, whole = split_tokens(config.tokens, config.lowercase, config.strip_accents)
+    whole = list(dict.fromkeys([*replacement_tokens(corpus, store), *whole]))
+    if same := sorted({*SPECIALS} & {*words, *whole}):
+        raise ConfigError(f"vocabulary.tokens has {same[0]}, which is a special token already. Take it away.")
+    form = Form(config.lowercase, config.strip_accents, tuple(whole))
+    part, counts = _counted(config, form, corpus, store, map)
+    entries = train_wordpiece(
+        counts,
+        size=config.size,
+        min_frequency=config.min_frequency,
+        min_character_frequency=config.character_frequency,
+        objective=config.objective,
+        reserved=first_entries(config.layout, config.unused, [*whole, *words]),
+    )
+    return Learned(entries, form, part)
+
+
+def _from_base(config: VocabularyConfig, corpus: Artifact, store: Store, map: Map) -> Learned:
+    """A vocabulary that is there, with new words where the config asks for them."""
+    assert config.base is not None
+    entries, form = read_existing(find_existing(config.base, store), config, store)
+    if config.base.new_words == "none":
+        return Learned(entries, form, None)
+    part, counts = _counted(config, form, corpus, store, map)
+    return Learned(extended(entries, counts, config), form, part)
+
+
+def _counted(config: VocabularyConfig, form: Form, corpus: Artifact, store: Store, map: Map) -> tuple[Part, WordCounts]:
+    """The words of the train part. Raises InputError for none, and where they aren't of the corpus' language."""
+    shards = store.manifest(corpus).matching("train/")
+    part = count_words(shards, form, min_groups=config.min_groups, store=store, map=map) if shards else None
+    if part is None or not part.files[0].rows:
+        kept = f" that stand in {config.min_groups} groups" if config.min_groups > 1 else ""
+        raise InputError(f"{corpus} has no words{kept} to learn a vocabulary from.")
+    counts = read_counts(store.blob(part.files[0]))
+    _check_language(counts, corpus, store)
+    return part, counts
+
+
+def _check_language(counts: WordCounts, corpus: Artifact, store: Store) -> None:
+    lang = str(store.manifest(corpus).config["lang"])
+    if lang not in WRITTEN_IN:
+        return
+    letters = count_letters(character_counts(counts)[0])
+    own = sum(letters.get(script, 0) for script in WRITTEN_IN[lang])
+    if own < MIN_LETTERS_SHARE * sum(letters.values()):
+        most = max(letters, key=lambda script: letters[script])
+        raise InputError(
+            f"The language of {corpus} is {lang}, but of its {sum(letters.values()):,} letters {own:,} are "
+            f"{' or '.join(sorted(WRITTEN_IN[lang]))}; most are {most}. Give the corpus its language, [corpus] lang, "
+            f"or look at its sources."
+        )
+
+
+def is_restricted(corpus: Artifact, store: Store) -> bool:
+    """Whether no text of the corpus may leave its own artifact."""
+    return bool(store.manifest(corpus).config["restricted"])
 
 
 def replacement_tokens(corpus: Artifact, store: Store) -> tuple[str, ...]:
@@ -56,24 +144,21 @@ def replacement_tokens(corpus: Artifact, store: Store) -> tuple[str, ...]:
     return tuple(store.file(corpus, REPLACEMENTS).read_text(encoding="utf-8").split("\n"))
 
 
-def fit(tokenizer: "Tokenizer", corpus: Artifact, store: Store) -> dict[str, Any]:
-    """How the vocabulary fits held-out text: unknown rate of tokens, pieces per word, characters per token."""
-    words = tokens = unknown = characters = documents = 0
-    unknown_id = SPECIALS.index("[UNK]")
-    for entry in store.manifest(corpus).matching("heldout/"):
-        for document in read_documents(store.blob(entry)):
-            if documents == CARD_DOCUMENTS:
-                break
-            documents += 1
-            encoding = tokenizer.encode(document.text, add_special_tokens=False)
-            tokens += len(encoding.ids)
-            unknown += encoding.ids.count(unknown_id)
-            words += len({word for word in encoding.word_ids if word is not None})
-            characters += sum(map(len, document.text.split()))
-    return {
-        "heldout_documents": documents,
-        "heldout_tokens": tokens,
-        "unknown_rate": unknown / max(1, tokens),
-        "pieces_per_word": tokens / max(1, words),
-        "characters_per_token": characters / max(1, tokens),
-    }
+def _card(made: Learned, config: VocabularyConfig, corpus: Artifact, store: Store, map: Map) -> dict[str, Any]:
+    """How the vocabulary, and those it is set beside, fit held-out text; examples of the text where it may be shown."""
+    heldout = partial(_heldout, store.manifest(corpus).matching("heldout/"), store=store, map=map)
+    card = fit(made.entries, made.form, heldout(made.form), store)
+    if config.compare:
+        card["beside"] = {}
+    for each in config.compare:
+        existing = find_existing(each, store)
+        entries, form = read_existing(existing, config, store)
+        card["beside"][existing.name] = fit(entries, form, heldout(form), store)
+    if not is_restricted(corpus, store):
+        among = read_counts(store.blob(made.counts.files[0])) if made.counts and config.min_groups > 1 else None
+        card |= examples(made.entries, heldout(made.form), store, among)
+    return card
+
+
+def _heldout(shards: list[FileEntry], form: Form, *, store: Store, map: Map) -> Part:
+    return count_words(shards, form, store=store, map=map)

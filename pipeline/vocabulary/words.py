@@ -16,9 +16,8 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.vocabulary.code_points import ALONE, BREAK, DROP, LETTER, ORACLE, PLANES, TAGS, TAGS_END, code_points
+from pipeline.vocabulary.layout import CONTINUES, LONGEST_WORD
 
-LONGEST_WORD = 100
-"""Characters; a longer word is [UNK], as in the reference, and teaches nothing."""
 LONG, FIRST_KEPT = -1, -2
 """Instead of a word's number: it is too long; a token that is kept whole has FIRST_KEPT - its id."""
 _BUFFER = 1024
@@ -123,6 +122,20 @@ def make_trie(strings: Mapping[str, int]) -> Trie:
     return trie
 
 
+def pieces_of(vocabulary: Mapping[str, int], prefix: str = CONTINUES, unknown: str = "[UNK]") -> Pieces:
+    """The entries and their ids, ready to cut words into."""
+    continues = {entry.removeprefix(prefix): number for entry, number in vocabulary.items() if entry.startswith(prefix)}
+    return Pieces(make_trie(vocabulary), make_trie(continues), np.int32(vocabulary[unknown]))
+
+
+def cut(text: Bytes, word_starts: Starts, pieces: Pieces) -> tuple[Numbers, Starts]:
+    """The ids of normalised words, one word's after the other; and where each word's begin: [W + 1]."""
+    ids = np.empty(int(word_starts[-1] - word_starts[0]), np.int32)
+    starts = np.zeros(len(word_starts), np.int64)
+    cut_words(text, word_starts, 0, len(word_starts) - 1, pieces, ids, starts)
+    return ids[: starts[-1]], starts
+
+
 @njit(cache=True)
 def _grow(trie, text, starts, values):  # type: ignore[no-untyped-def]
     mask = len(trie.keys) - 1
@@ -171,11 +184,11 @@ def _longest(trie, text, at, end):  # type: ignore[no-untyped-def]
 def number_words(text, starts, number, at, rules, words, numbers, ends, asked):  # type: ignore[no-untyped-def]
     """Number the words of texts, from byte `at` of text `number` on; what is new comes into the table.
 
-    Legend: T texts, N words at most: no fewer than there are bytes. starts: int64 [T + 1], into `text`. numbers: int32
-    [N], LONG or a kept token's number in place of a word's. ends: int64 [T], how many words there are at each text's
-    end. asked: int64 [A, 4], of each chunk set aside the text, its bytes' start and end, and its place in `numbers`.
-    Returns the text and the byte where it stopped, and the number of words and of chunks set aside. All is done when
-    the text is number T; else the table or `asked` is full.
+    Legend: T texts, N words at most. starts: int64 [T + 1], into `text`. numbers: int32 [N], LONG or a kept token's
+    number in place of a word's. ends: int64 [T], how many words there are at each text's end, or where it stopped in
+    it. asked: int64 [A, 4], of each chunk set aside the text, its bytes' start and end, and its place in `numbers`.
+    Returns the text and the byte where it stopped, the number of words and of chunks set aside. All is done when the
+    text is number T; else `numbers`, `asked` or the table is full.
     """
     letters, kinds, new_text, new_starts = rules.letters, rules.kinds, rules.text, rules.starts
     may_be_kept = rules.kept.first
@@ -186,6 +199,9 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
     while number < len(starts) - 1:
         end = starts[number + 1]
         while at < end:
+            if out == len(numbers):
+                words.used[0], ends[number] = used, out
+                return number, at, out, chunks
             begun, size, characters, kept, ask = at, 0, 0, -1, False
             hashed = np.uint64(0xCBF29CE484222325)
             while at < end:
@@ -243,7 +259,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                     break
             if ask:
                 if chunks == len(asked):
-                    words.used[0] = used
+                    words.used[0], ends[number] = used, out
                     return number, begun, out, chunks
                 at = _chunk_end(text, begun, end, rules.kept)
                 asked[chunks, 0], asked[chunks, 1], asked[chunks, 2], asked[chunks, 3] = number, begun, at, out
@@ -277,7 +293,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                 if entry < 0:
                     start = word_starts[used]
                     if used == most or start + size > len(word_text):
-                        words.used[0] = used
+                        words.used[0], ends[number] = used, out
                         return number, begun, out, chunks
                     for place in range(size):
                         word_text[start + place] = word[place]
@@ -306,17 +322,18 @@ def _chunk_end(text, at, end, kept):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def cut_words(words, first, pieces, ids, starts):  # type: ignore[no-untyped-def]
-    """The ids of the table's words from number `first` on: the longest pieces from the left, else [UNK] alone.
+def cut_words(text, word_starts, first, last, pieces, ids, starts):  # type: ignore[no-untyped-def]
+    """The ids of words from number `first` to before `last`: the longest pieces from the left, else [UNK] alone.
 
-    ids: int32 [B], no shorter than the words' text. starts: int64 [W + 1], where each word's begin in `ids`.
+    word_starts: int64 [W + 1], where each begins in `text`. ids: int32 [B], no shorter than the words' text. starts:
+    int64 [W + 1], where each word's begin in `ids`.
     """
     out = starts[first]
-    for number in range(first, words.used[0]):
-        at, end = words.starts[number], words.starts[number + 1]
+    for number in range(first, last):
+        at, end = word_starts[number], word_starts[number + 1]
         trie = pieces.begins
         while at < end:
-            value, at = _longest(trie, words.text, at, end)
+            value, at = _longest(trie, text, at, end)
             if value < 0:
                 out = starts[number]
                 ids[out] = pieces.unknown
@@ -329,12 +346,16 @@ def cut_words(words, first, pieces, ids, starts):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def gather_ids(numbers, ends, first, words_ids, words_starts, unknown, ids, lengths, asked):  # type: ignore[no-untyped-def]
-    """Write the ids of numbered words to `ids`, and how many each text has to `lengths`; returns how many in all.
+def gather_ids(numbers, ends, first, cut, cut_starts, unknown, lengths, asked):  # type: ignore[no-untyped-def]
+    """The ids of numbered words, int32 [N]; how many each text has is added to `lengths`, int64 [T].
 
     numbers, ends, asked: as `number_words` left them, from text `first` on; in `asked`, places among the numbers
-    become places among the ids.
+    become places among the ids. cut, cut_starts: the words' ids, as `cut_words` left them.
     """
+    size = 0
+    for number in numbers:
+        size += cut_starts[number + 1] - cut_starts[number] if number >= 0 else 1
+    ids = np.empty(size, np.int32)
     out = place = chunk = 0
     for text in range(first, len(ends)):
         begun = out
@@ -346,12 +367,56 @@ def gather_ids(numbers, ends, first, words_ids, words_starts, unknown, ids, leng
                 break
             number = numbers[place]
             if number >= 0:
-                for at in range(words_starts[number], words_starts[number + 1]):
-                    ids[out] = words_ids[at]
+                for at in range(cut_starts[number], cut_starts[number + 1]):
+                    ids[out] = cut[at]
                     out += 1
             else:
                 ids[out] = unknown if number == LONG else FIRST_KEPT - number
                 out += 1
             place += 1
         lengths[text] += out - begun
-    return out
+    return ids
+
+
+@njit(cache=True)
+def count_numbers(numbers, ends, first, owners, counts, groups):  # type: ignore[no-untyped-def]
+    """Add up how often each number stands; returns how many words are too long, and how many tokens kept whole.
+
+    Legend: G groups. numbers, ends: as `number_words` left them, from text `first` on. owners: uint64 [T], each text's
+    group. counts: int64 [W]. groups: uint64 [W, G], of each word the first G groups, 0 where there are fewer.
+    """
+    place = long = kept = 0
+    for text in range(first, len(ends)):
+        while place < ends[text]:
+            number = np.int64(numbers[place])
+            place += 1
+            if number == LONG:
+                long += 1
+            elif number < 0:
+                kept += 1
+            else:
+                counts[number] += 1
+                for which in range(groups.shape[1]):
+                    if groups[number, which] == 0:
+                        groups[number, which] = owners[text]
+                    if groups[number, which] == owners[text]:
+                        break
+    return long, kept
+
+
+@njit(cache=True)
+def visible_characters(text, kinds):  # type: ignore[no-untyped-def]
+    """How many characters there are but blanks and those that normalisation takes out."""
+    count = at = 0
+    while at < len(text):
+        lead = int(text[at])
+        if lead < 0x80:
+            point, at = lead, at + 1
+        elif lead < 0xE0:
+            point, at = (lead & 0x1F) << 6 | int(text[at + 1] & 0x3F), at + 2
+        elif lead < 0xF0:
+            point, at = (lead & 0xF) << 12 | int(text[at + 1] & 0x3F) << 6 | int(text[at + 2] & 0x3F), at + 3
+        else:
+            point, at = PLANES, at + 4  # beyond the first plane nothing is a blank
+        count += point >= PLANES or not (kinds[point] == BREAK or kinds[point] == DROP)
+    return count

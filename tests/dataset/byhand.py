@@ -15,7 +15,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.tokens import Shard, load_shard, tokenise_shard
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Recipe, Store
 from pipeline.vocabulary.build import build_vocabulary
-from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, write_tokenizer_files
+from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, write_tokenizer_files
 from tests.texts import corpus, lines, source, write
 
 HELDOUT_SHARE = 0.3
@@ -76,7 +76,7 @@ class Watched(Store):
 def vocabulary_of(store: Store, tokens: list[str]) -> Artifact:
     """Commit a vocabulary of those tokens."""
     with store.draft(Recipe("vocabulary", VocabularyConfig(name="mine", size=max(16, len(tokens))), 1)) as draft:
-        write_tokenizer_files(draft.folder, tokens, lowercase=True, strip_accents=None)
+        write_tokenizer_files(draft.folder, tokens, Form())
         for name in TOKENIZER_FILES:
             draft.add(name)
         return draft.commit(totals={})

@@ -11,7 +11,7 @@ from pipeline.corpus.reading import is_heldout
 from pipeline.dataset.build import PairsOf, build_dataset, special_tokens
 from pipeline.errors import ConfigError, CorruptArtifact, InputError
 from pipeline.store import Store
-from pipeline.vocabulary.wordpiece import SPECIALS
+from pipeline.vocabulary.layout import SPECIALS
 from tests.artifacts import keys
 from tests.dataset.byhand import HELDOUT_SHARE, SPLITS, Parents, Watched, config, parents, vocabulary_of
 from tests.maps import MAPS, forbidden, map_named

@@ -9,10 +9,11 @@ from tokenizers import Tokenizer
 
 from pipeline.corpus.document import read_documents
 from pipeline.dataset.sentences import split_sentences
-from pipeline.dataset.tokens import Shard, load_shard, token_type, tokenise_shard
+from pipeline.dataset.tokens import Shard, load_shard, tokenise_shard
 from pipeline.store import Store
 from pipeline.store.keys import blob_key
-from pipeline.vocabulary.wordpiece import SPECIALS
+from pipeline.vocabulary.encoder import token_type
+from pipeline.vocabulary.layout import SPECIALS
 from tests.artifacts import keys
 from tests.dataset.byhand import shard_of, vocabulary_of
 from tests.small import Small

@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, BertTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from pipeline.corpus.cleaning import normalised
-from pipeline.vocabulary.tokenizer import LONGEST_WORD, TOKENIZER_FILES, make_tokenizer, write_tokenizer_files
-from pipeline.vocabulary.wordpiece import SPECIALS
+from pipeline.vocabulary.layout import LONGEST_WORD, SPECIALS
+from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, make_tokenizer, write_tokenizer_files
 
 PIECES = "the mill ##s grind ##ing a b c e i m o u n ##a ##b ##c ##e ##i ##m ##o ##u ##n ' , . ! ? 河 水 磨 é ß σ ı"
 VOCABULARY = [*SPECIALS, *PIECES.split()]
@@ -34,7 +34,7 @@ class Files:
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("tokenizer")
     lowercase: bool = request.param
-    write_tokenizer_files(folder, VOCABULARY, lowercase=lowercase, strip_accents=None)
+    write_tokenizer_files(folder, VOCABULARY, Form(lowercase))
     assert sorted(path.name for path in folder.iterdir()) == sorted(TOKENIZER_FILES)
     path = str(folder / "vocab.txt")
     return Files(
@@ -82,7 +82,7 @@ def test_ids_of_a_corpus_text_are_those_of_googles_own_python(files: Files, text
 
 
 def ours(lowercase: bool = True, strip_accents: bool | None = None) -> Tokenizer:
-    return make_tokenizer(VOCABULARY, lowercase=lowercase, strip_accents=strip_accents)
+    return make_tokenizer(VOCABULARY, Form(lowercase, strip_accents))
 
 
 def test_ids_are_the_places_in_the_vocabulary() -> None:
@@ -124,6 +124,6 @@ def test_a_pair_is_framed_and_typed() -> None:
 def test_the_files_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        write_tokenizer_files(tmp_path / name, VOCABULARY, lowercase=True, strip_accents=None)
+        write_tokenizer_files(tmp_path / name, VOCABULARY, Form())
     for name in TOKENIZER_FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -1,0 +1,480 @@
+"""The merging of neighbouring pieces, compiled: words as symbols in one flat array, and the pairs that stand in it.
+
+A symbol begins at a position of the array and is as long as it has characters; where it begins and where it ends its
+length is kept, so that both neighbours are one step away. Each pair knows its count and the positions where it once
+stood; those that no longer hold are passed over. Pairs wait in a heap. Its keys are brought up to date lazily: a count
+only falls, until the pair is made again by a later merge and is put in anew. A likelihood also rises when its symbols
+grow rarer, so there all pairs of the merged symbols are put in anew, and what is out of date is thrown away at the top.
+
+Legend: N characters of all words, W words, M symbols, P pairs. Memory: 13 bytes a character at first, and 8 more for
+each merge that it takes part in; 60 a pair.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+class Spelling(NamedTuple):
+    """The words as symbols."""
+
+    symbols: Int32
+    """[N], the symbol that begins there."""
+    lengths: npt.NDArray[np.uint8]
+    """[N], its characters; valid where a symbol begins and where it ends."""
+    words: Int32
+    """[N], which word it is of."""
+    weights: Int64
+    """[W], how often each word stands."""
+
+
+class Symbols(NamedTuple):
+    """The symbols' texts, with `##` where they continue a word; told apart by text, whatever made them."""
+
+    text: npt.NDArray[np.uint8]
+    starts: Int64
+    """[M + 1]"""
+    slots: Int32
+    """A hash table of their numbers + 1, a power of two in size, never over half full."""
+    counts: Int64
+    """[M], how often each stands."""
+    firsts: Int32
+    """[2, M], the pair that was the last to have it on the left, and on the right; -1 for none."""
+    used: Int64
+    """[1]"""
+
+
+class Pairs(NamedTuple):
+    """The pairs. Positions lie in segments, of which each pair has a chain."""
+
+    sides: Int32
+    """[2, P], the symbols on the left and on the right."""
+    nexts: Int32
+    """[2, P], the pair before with the same one there; -1 for none."""
+    counts: Int64
+    """[P], how often it stands."""
+    segments: Int32
+    """[P], the last of its segments; -1 for none."""
+    touched: Int32
+    """[P], positions that the merge under way has found."""
+    slots: Int32
+    """A hash table of their numbers + 1, as above."""
+    used: Int64
+    """[4]: of pairs, of segments, of positions, of the heap."""
+
+
+class Places(NamedTuple):
+    """Where pairs stand."""
+
+    positions: Int32
+    starts: Int64
+    sizes: Int32
+    nexts: Int32
+    """Of each segment the one before it, or -1."""
+
+
+class Heap(NamedTuple):
+    """A binary heap; the best pair is at 0."""
+
+    keys: npt.NDArray[np.float64]
+    pairs: Int32
+
+
+PAIRS, SEGMENTS, POSITIONS, HEAP = range(4)
+DONE, NO_MORE, NO_ROOM = range(3)
+"""Why `learn` stopped: as many as were asked for; no pair is left; arrays must grow first."""
+
+
+@njit(cache=True)
+def _decoded(text, at):  # type: ignore[no-untyped-def]
+    """The code point whose UTF-8 begins at `at`, and where the next begins."""
+    lead = np.int64(text[at])
+    if lead < 0x80:
+        return lead, at + 1
+    size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    point = lead & (0xFF >> (size + 1))
+    for more in range(1, size):
+        point = point << 6 | np.int64(text[at + more] & 0x3F)
+    return point, at + size
+
+
+@njit(cache=True)
+def count_characters(text, starts, counts, sums, joins):  # type: ignore[no-untyped-def]
+    """Add up how often each code point stands: int64 [0x110000]; and which stand beside others: bool [0x110000]."""
+    for word in range(len(counts)):
+        at, last = starts[word], starts[word + 1]
+        point, after = _decoded(text, at)
+        is_alone = after == last
+        while at < last:
+            point, at = _decoded(text, at)
+            sums[point] += counts[word]
+            joins[point] |= not is_alone
+
+
+@njit(cache=True)
+def spell(text, starts, is_kept, longest, first_ids, later_ids, symbols, lengths, words):  # type: ignore[no-untyped-def]
+    """Write words as their characters' symbols; returns how many characters there are.
+
+    Left out are words that aren't kept (bool [W]), have over `longest` characters or one without a symbol. first_ids,
+    later_ids: int32 [0x110000], of each code point the symbol at a word's start and after it, or -1.
+    """
+    out = 0
+    for word in range(len(is_kept)):
+        begun, at = out, starts[word]
+        while is_kept[word] and at < starts[word + 1]:
+            point, after = _decoded(text, at)
+            symbol = first_ids[point] if out == begun else later_ids[point]
+            if symbol < 0 or out - begun == longest:
+                out = begun
+                break
+            symbols[out], lengths[out], words[out] = symbol, 1, word
+            out += 1
+            at = after
+    return out
+
+
+@njit(cache=True)
+def _slot(left, right, mask):  # type: ignore[no-untyped-def]
+    key = np.uint64(left) << np.uint64(32) | np.uint64(right)
+    key *= np.uint64(0x9E3779B97F4A7C15)
+    key ^= key >> np.uint64(32)
+    return np.int64(key & np.uint64(0x7FFFFFFFFFFFFFFF)) & mask
+
+
+@njit(cache=True)
+def _pair(left, right, pairs, firsts):  # type: ignore[no-untyped-def]
+    """The number of a pair, which is made where it is new."""
+    slots, sides = pairs.slots, pairs.sides
+    mask = len(slots) - 1
+    slot = _slot(left, right, mask)
+    while slots[slot] != 0:
+        number = slots[slot] - 1
+        if sides[0, number] == left and sides[1, number] == right:
+            return number
+        slot = (slot + 1) & mask
+    number = pairs.used[PAIRS]
+    pairs.used[PAIRS] = number + 1
+    slots[slot] = number + 1
+    sides[0, number], sides[1, number] = left, right
+    pairs.counts[number], pairs.segments[number], pairs.touched[number] = 0, -1, 0
+    pairs.nexts[0, number], pairs.nexts[1, number] = firsts[0, left], firsts[1, right]
+    firsts[0, left], firsts[1, right] = number, number
+    return number
+
+
+@njit(cache=True)
+def rehash(pairs):  # type: ignore[no-untyped-def]
+    """Find every pair's slot again, in an empty table."""
+    mask = len(pairs.slots) - 1
+    for number in range(pairs.used[PAIRS]):
+        slot = _slot(pairs.sides[0, number], pairs.sides[1, number], mask)
+        while pairs.slots[slot] != 0:
+            slot = (slot + 1) & mask
+        pairs.slots[slot] = number + 1
+
+
+@njit(cache=True)
+def find_pairs(spelling, symbols, pairs, places, found):  # type: ignore[no-untyped-def]
+    """Count the symbols and pairs of the words, and note where the pairs stand; stops where there is no room for them.
+
+    found: int32 [N], for the pair of each position. Returns whether there was room.
+    """
+    size = len(spelling.symbols)
+    for at in range(size):
+        weight = spelling.weights[spelling.words[at]]
+        symbols.counts[spelling.symbols[at]] += weight
+        found[at] = -1
+        if at + 1 < size and spelling.words[at + 1] == spelling.words[at]:
+            if pairs.used[PAIRS] == len(pairs.counts):
+                return False
+            number = _pair(spelling.symbols[at], spelling.symbols[at + 1], pairs, symbols.firsts)
+            pairs.counts[number] += weight
+            pairs.touched[number] += 1
+            found[at] = number
+    start = 0
+    for number in range(pairs.used[PAIRS]):
+        pairs.segments[number] = number
+        places.starts[number], places.sizes[number], places.nexts[number] = start, 0, -1
+        start += pairs.touched[number]
+        pairs.touched[number] = 0
+    for at in range(size):
+        if found[at] >= 0:
+            number = found[at]
+            places.positions[places.starts[number] + places.sizes[number]] = at
+            places.sizes[number] += 1
+    pairs.used[SEGMENTS], pairs.used[POSITIONS] = pairs.used[PAIRS], start
+    return True
+
+
+@njit(cache=True)
+def _before(one_key, one, other_key, other, sides):  # type: ignore[no-untyped-def]
+    """Whether pair `one` comes before `other`: the greater key; of equals the one whose symbols came first."""
+    if one_key != other_key:
+        return one_key > other_key
+    if sides[0, one] != sides[0, other]:
+        return sides[0, one] < sides[0, other]
+    return sides[1, one] < sides[1, other]
+
+
+@njit(cache=True)
+def _push(key, pair, size, keys, ids, sides):  # type: ignore[no-untyped-def]
+    at = size
+    while at > 0:
+        above = (at - 1) >> 1
+        if not _before(key, pair, keys[above], ids[above], sides):
+            break
+        keys[at], ids[at] = keys[above], ids[above]
+        at = above
+    keys[at], ids[at] = key, pair
+
+
+@njit(cache=True)
+def _sink(at, size, keys, ids, sides):  # type: ignore[no-untyped-def]
+    """Move what stands at `at` down to its place among the first `size`."""
+    key, pair = keys[at], ids[at]
+    while 2 * at + 1 < size:
+        below = 2 * at + 1
+        if below + 1 < size and _before(keys[below + 1], ids[below + 1], keys[below], ids[below], sides):
+            below += 1
+        if not _before(keys[below], ids[below], key, pair, sides):
+            break
+        keys[at], ids[at] = keys[below], ids[below]
+        at = below
+    keys[at], ids[at] = key, pair
+
+
+@njit(cache=True)
+def _key(pair, pairs, counts, likelihood):  # type: ignore[no-untyped-def]
+    """What a pair is chosen by; the same operations in the same order wherever it is worked out."""
+    count = np.float64(pairs.counts[pair])
+    if count == 0 or not likelihood:
+        return count
+    return count / np.float64(counts[pairs.sides[0, pair]]) / np.float64(counts[pairs.sides[1, pair]])
+
+
+@njit(cache=True)
+def fill_heap(symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
+    """Put in all pairs that stand at least so often, and nothing else."""
+    size = 0
+    for pair in range(pairs.used[PAIRS]):
+        if pairs.counts[pair] >= least:
+            heap.keys[size], heap.pairs[size] = _key(pair, pairs, symbols.counts, likelihood), pair
+            size += 1
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(at, size, heap.keys, heap.pairs, pairs.sides)
+    pairs.used[HEAP] = size
+
+
+@njit(cache=True)
+def _best(symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
+    """Take the best pair out of the heap; -1 where none is left that stands at least so often."""
+    keys, ids, sides = heap.keys, heap.pairs, pairs.sides
+    while pairs.used[HEAP]:
+        key, pair = keys[0], np.int64(ids[0])
+        now = _key(pair, pairs, symbols.counts, likelihood)
+        enough = pairs.counts[pair] >= least
+        if key != now and enough and not likelihood:
+            keys[0] = now
+            _sink(0, pairs.used[HEAP], keys, ids, sides)
+            continue
+        pairs.used[HEAP] -= 1
+        size = pairs.used[HEAP]
+        keys[0], ids[0] = keys[size], ids[size]
+        _sink(0, size, keys, ids, sides)
+        if key == now and enough:
+            return pair
+    return -1
+
+
+@njit(cache=True)
+def _joined(left, right, symbols):  # type: ignore[no-untyped-def]
+    """The symbol of both texts joined, without the mark between; it is made where it is new."""
+    text, starts, slots = symbols.text, symbols.starts, symbols.slots
+    number = symbols.used[0]
+    begun = starts[number]
+    end = begun
+    for at in range(starts[left], starts[left + 1]):
+        text[end] = text[at]
+        end += 1
+    for at in range(starts[right] + 2, starts[right + 1]):
+        text[end] = text[at]
+        end += 1
+    slot = text_slot(text, begun, end) & (len(slots) - 1)
+    while slots[slot] != 0:
+        other = slots[slot] - 1
+        if starts[other + 1] - starts[other] == end - begun:
+            same = True
+            for at in range(end - begun):
+                if text[starts[other] + at] != text[begun + at]:
+                    same = False
+                    break
+            if same:
+                return other
+        slot = (slot + 1) & (len(slots) - 1)
+    slots[slot] = number + 1
+    starts[number + 1] = end
+    symbols.counts[number] = 0
+    symbols.firsts[0, number], symbols.firsts[1, number] = -1, -1
+    symbols.used[0] = number + 1
+    return number
+
+
+@njit(cache=True)
+def text_slot(text, start, end):  # type: ignore[no-untyped-def]
+    """Where a text is looked for first."""
+    hashed = np.uint64(0xCBF29CE484222325)
+    for at in range(start, end):
+        hashed = (hashed ^ np.uint64(text[at])) * np.uint64(0x100000001B3)
+    hashed ^= hashed >> np.uint64(32)
+    return np.int64(hashed & np.uint64(0x7FFFFFFFFFFFFFFF))
+
+
+@njit(cache=True)
+def enter_symbols(symbols):  # type: ignore[no-untyped-def]
+    """Give each symbol its slot."""
+    for number in range(symbols.used[0]):
+        slot = text_slot(symbols.text, symbols.starts[number], symbols.starts[number + 1]) & (len(symbols.slots) - 1)
+        while symbols.slots[slot] != 0:
+            slot = (slot + 1) & (len(symbols.slots) - 1)
+        symbols.slots[slot] = number + 1
+
+
+@njit(cache=True)
+def _occurrences(pair, spelling, pairs, places, room):  # type: ignore[no-untyped-def]
+    """Write where a pair still stands to `room`, in the order in which they are joined; returns how many there are."""
+    left, right = pairs.sides[0, pair], pairs.sides[1, pair]
+    symbols, lengths, words = spelling.symbols, spelling.lengths, spelling.words
+    found, segment, chained = 0, pairs.segments[pair], 0
+    while segment >= 0:
+        for place in range(places.starts[segment], places.starts[segment] + places.sizes[segment]):
+            at = np.int64(places.positions[place])
+            after = at + lengths[at]
+            if symbols[at] == left and after < len(symbols) and symbols[after] == right and words[after] == words[at]:
+                room[found] = at
+                found += 1
+        segment = places.nexts[segment]
+        chained += 1
+    if chained > 1 and left == right:
+        room[:found] = np.sort(room[:found])  # so that aaaa is joined from its start
+    return found
+
+
+@njit(cache=True)
+def _merge(pair, spelling, symbols, pairs, places, room):  # type: ignore[no-untyped-def]
+    """Join a pair wherever it stands; returns the new symbol, and how many neighbours there now are in `room`.
+
+    room: int32 [3, N]: the positions; then the pairs that the new symbol makes, and where.
+    """
+    left, right = pairs.sides[0, pair], pairs.sides[1, pair]
+    piece = _joined(left, right, symbols)
+    found = _occurrences(pair, spelling, pairs, places, room[0])
+    cells, lengths, words, counts = spelling.symbols, spelling.lengths, spelling.words, pairs.counts
+    made, total = 0, np.int64(0)
+    for occurrence in range(found):
+        at = np.int64(room[0, occurrence])
+        after = at + lengths[at]
+        if cells[at] != left or after >= len(cells) or cells[after] != right or words[after] != words[at]:
+            continue  # the place before it has taken its left, as in aaa
+        weight = spelling.weights[words[at]]
+        size = np.int64(lengths[at]) + lengths[after]
+        end = at + size
+        has_left = at > 0 and words[at - 1] == words[at]
+        has_right = end < len(cells) and words[end] == words[at]
+        before = at - lengths[at - 1] if has_left else np.int64(-1)
+        counts[pair] -= weight
+        total += weight
+        if has_left:
+            counts[_pair(cells[before], left, pairs, symbols.firsts)] -= weight
+            number = _pair(cells[before], piece, pairs, symbols.firsts)
+            counts[number] += weight
+            room[1, made], room[2, made] = number, before
+            made += 1
+        if has_right:
+            counts[_pair(right, cells[end], pairs, symbols.firsts)] -= weight
+            number = _pair(piece, cells[end], pairs, symbols.firsts)
+            counts[number] += weight
+            room[1, made], room[2, made] = number, at
+            made += 1
+        cells[after] = -1
+        cells[at], lengths[at], lengths[end - 1] = piece, size, size
+    symbols.counts[left] -= total
+    symbols.counts[right] -= total
+    symbols.counts[piece] += total
+    pairs.segments[pair] = -1
+    return piece, made
+
+
+@njit(cache=True)
+def _note_places(made, room, pairs, places):  # type: ignore[no-untyped-def]
+    """Add where new pairs stand to their segments; leaves in `room[0]` each such pair once, and returns how many."""
+    distinct = 0
+    for place in range(made):
+        number = room[1, place]
+        if pairs.touched[number] == 0:
+            room[0, distinct] = number
+            distinct += 1
+        pairs.touched[number] += 1
+    for place in range(distinct):
+        number, segment = room[0, place], pairs.used[SEGMENTS]
+        places.starts[segment], places.sizes[segment] = pairs.used[POSITIONS], 0
+        places.nexts[segment], pairs.segments[number] = pairs.segments[number], segment
+        pairs.used[SEGMENTS] += 1
+        pairs.used[POSITIONS] += pairs.touched[number]
+        pairs.touched[number] = 0
+    for place in range(made):
+        segment = pairs.segments[room[1, place]]
+        places.positions[places.starts[segment] + places.sizes[segment]] = room[2, place]
+        places.sizes[segment] += 1
+    return distinct
+
+
+@njit(cache=True)
+def _offer(pair, symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
+    """Put a pair into the heap, where it stands often enough; when the heap is full, what is out of date goes first."""
+    if pairs.counts[pair] < least:
+        return
+    if pairs.used[HEAP] == len(heap.keys):
+        fill_heap(symbols, pairs, heap, least, likelihood)
+        return
+    key = _key(pair, pairs, symbols.counts, likelihood)
+    _push(key, pair, pairs.used[HEAP], heap.keys, heap.pairs, pairs.sides)
+    pairs.used[HEAP] += 1
+
+
+@njit(cache=True)
+def learn(spelling, symbols, pairs, places, heap, room, pieces, least, likelihood):  # type: ignore[no-untyped-def]
+    """Merge the best pairs, as many as there is room for in `pieces`, where the new symbols are written.
+
+    Legend: R merges at most. pieces: int32 [R]. least: how often a pair must stand. Returns how many were merged, and
+    why it stopped.
+    """
+    for merge in range(len(pieces)):
+        neighbours = 2 * symbols.used[0] + 2  # a merge makes no more pairs
+        if (
+            pairs.used[PAIRS] + neighbours > len(pairs.counts)
+            or pairs.used[SEGMENTS] + neighbours > len(places.starts)
+            or symbols.used[0] == len(symbols.counts)
+        ):
+            return merge, NO_ROOM
+        pair = _best(symbols, pairs, heap, least, likelihood)
+        if pair < 0:
+            return merge, NO_MORE
+        piece, made = _merge(pair, spelling, symbols, pairs, places, room)
+        pieces[merge] = piece
+        distinct = _note_places(made, room, pairs, places)
+        if likelihood:
+            for symbol in (np.int64(pairs.sides[0, pair]), np.int64(pairs.sides[1, pair]), np.int64(piece)):
+                for side in range(2):
+                    other = symbols.firsts[side, symbol]
+                    while other >= 0:
+                        _offer(other, symbols, pairs, heap, least, likelihood)
+                        other = pairs.nexts[side, other]
+        else:
+            for place in range(distinct):
+                _offer(room[0, place], symbols, pairs, heap, least, likelihood)
+    return len(pieces), DONE
