@@ -49,6 +49,7 @@ from pipeline.vocabulary.merges import (
 from pipeline.vocabulary.words import cut, pieces_of
 
 MERGES_AT_ONCE = 512
+FEWEST_PAIRS = 1 << 16
 SURPLUS = 1.25
 """`wordpiece` learns so many times the entries that it keeps."""
 MOST_EXACT = 2**53
@@ -151,7 +152,7 @@ class Merges:
         self._spelling = _spelling(counts, alphabet, reserved)
         characters = len(self._spelling.symbols)
         self._room = np.empty((3, characters), np.int32)
-        capacity = 1 << 16
+        capacity = FEWEST_PAIRS
         while True:
             self._pairs = _empty_pairs(capacity)
             self._places = Places(np.empty(3 * characters, np.int32), *_empty_segments(capacity))
