@@ -33,10 +33,24 @@ def process_map(workers: int) -> Iterator[Map]:
         return
     spawn = get_context("spawn")
     tether, held = spawn.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_as_a_worker, initargs=(tether,))
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_as_a_worker, initargs=(tether,)) as pool:
+        try:
+            yield _PoolMap(pool)
+        except BaseException:
+            held.close()  # what still runs is given up; nobody waits for it
+            raise
 
-    def parallel_map(fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:
-        futures = [pool.submit(fn, item) for item in items]
+
+class _PoolMap:
+    """The map of a pool of processes, which start when they are first given work."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+        self.is_started = False
+
+    def __call__(self, fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:
+        futures = [self._pool.submit(fn, item) for item in items]
+        self.is_started = self.is_started or bool(futures)
         with progress(work_name(fn), len(futures)) as advance:
             for _ in as_completed(futures):
                 advance()
@@ -45,12 +59,10 @@ def process_map(workers: int) -> Iterator[Map]:
             raise errors[0]
         return [future.result() for future in futures]
 
-    with pool:
-        try:
-            yield parallel_map
-        except BaseException:
-            held.close()  # what still runs is given up; nobody waits for it
-            raise
+
+def light(given: Map) -> Map:
+    """The map for work of a second or two: less than it takes a pool's processes to start, so it is done here."""
+    return map if isinstance(given, _PoolMap) and not given.is_started else given
 
 
 def work_name(fn: Callable[..., Any]) -> str:

@@ -2,9 +2,9 @@
 
 A symbol begins at a position of the array and is as long as it has characters; where it begins and where it ends its
 length is kept, so that both neighbours are one step away. Each pair knows its count and the positions where it once
-stood; those that no longer hold are passed over. Pairs wait in a heap. Its keys are brought up to date lazily: a count
-only falls, until the pair is made again by a later merge and is put in anew. A likelihood also rises when its symbols
-grow rarer, so there all pairs of the merged symbols are put in anew, and what is out of date is thrown away at the top.
+stood; those that no longer hold are passed over. Pairs wait in a heap that knows where each one is. A key that has
+fallen is brought up to date when it reaches the top; one that rises at once: of counts those of the pairs that a merge
+makes, of likelihoods those of all pairs of the merged symbols, as these grow rarer.
 
 Legend: N characters of all words, W words, M symbols, P pairs. Memory: 13 bytes a character at first, and 8 more for
 each merge that it takes part in; 60 a pair.
@@ -44,7 +44,7 @@ class Symbols(NamedTuple):
     counts: Int64
     """[M], how often each stands."""
     firsts: Int32
-    """[2, M], the pair that was the last to have it on the left, and on the right; -1 for none."""
+    """[2, M], the last pair to come into the heap that has it on the left, and on the right; -1 for none."""
     used: Int64
     """[1]"""
 
@@ -55,7 +55,7 @@ class Pairs(NamedTuple):
     sides: Int32
     """[2, P], the symbols on the left and on the right."""
     nexts: Int32
-    """[2, P], the pair before with the same one there; -1 for none."""
+    """[2, P], the pair before with the same one there; -1 for none, or UNCHAINED where it hasn't been in the heap."""
     counts: Int64
     """[P], how often it stands."""
     segments: Int32
@@ -83,8 +83,11 @@ class Heap(NamedTuple):
 
     keys: npt.NDArray[np.float64]
     pairs: Int32
+    where: Int32
+    """[P], the place of each pair; -1 where it isn't there."""
 
 
+UNCHAINED = -2
 PAIRS, SEGMENTS, POSITIONS, HEAP = range(4)
 DONE, NO_MORE, NO_ROOM = range(3)
 """Why `learn` stopped: as many as were asked for; no pair is left; arrays must grow first."""
@@ -147,7 +150,7 @@ def _slot(left, right, mask):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _pair(left, right, pairs, firsts):  # type: ignore[no-untyped-def]
+def _pair(left, right, pairs):  # type: ignore[no-untyped-def]
     """The number of a pair, which is made where it is new."""
     slots, sides = pairs.slots, pairs.sides
     mask = len(slots) - 1
@@ -162,9 +165,18 @@ def _pair(left, right, pairs, firsts):  # type: ignore[no-untyped-def]
     slots[slot] = number + 1
     sides[0, number], sides[1, number] = left, right
     pairs.counts[number], pairs.segments[number], pairs.touched[number] = 0, -1, 0
-    pairs.nexts[0, number], pairs.nexts[1, number] = firsts[0, left], firsts[1, right]
-    firsts[0, left], firsts[1, right] = number, number
+    pairs.nexts[0, number], pairs.nexts[1, number] = UNCHAINED, UNCHAINED
     return number
+
+
+@njit(cache=True)
+def _chain(pair, symbols, pairs):  # type: ignore[no-untyped-def]
+    """Let its symbols know of a pair that is in the heap."""
+    for side in range(2):
+        if pairs.nexts[side, pair] == UNCHAINED:
+            symbol = pairs.sides[side, pair]
+            pairs.nexts[side, pair] = symbols.firsts[side, symbol]
+            symbols.firsts[side, symbol] = pair
 
 
 @njit(cache=True)
@@ -192,7 +204,7 @@ def find_pairs(spelling, symbols, pairs, places, found):  # type: ignore[no-unty
         if at + 1 < size and spelling.words[at + 1] == spelling.words[at]:
             if pairs.used[PAIRS] == len(pairs.counts):
                 return False
-            number = _pair(spelling.symbols[at], spelling.symbols[at + 1], pairs, symbols.firsts)
+            number = _pair(spelling.symbols[at], spelling.symbols[at + 1], pairs)
             pairs.counts[number] += weight
             pairs.touched[number] += 1
             found[at] = number
@@ -222,21 +234,23 @@ def _before(one_key, one, other_key, other, sides):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True)
-def _push(key, pair, size, keys, ids, sides):  # type: ignore[no-untyped-def]
-    at = size
+def _rise(at, key, pair, heap, sides):  # type: ignore[no-untyped-def]
+    """Put a pair where `at` is, or above it, where it belongs."""
+    keys, ids, where = heap.keys, heap.pairs, heap.where
     while at > 0:
         above = (at - 1) >> 1
         if not _before(key, pair, keys[above], ids[above], sides):
             break
         keys[at], ids[at] = keys[above], ids[above]
+        where[ids[at]] = at
         at = above
-    keys[at], ids[at] = key, pair
+    keys[at], ids[at], where[pair] = key, pair, at
 
 
 @njit(cache=True)
-def _sink(at, size, keys, ids, sides):  # type: ignore[no-untyped-def]
-    """Move what stands at `at` down to its place among the first `size`."""
-    key, pair = keys[at], ids[at]
+def _sink(at, key, pair, size, heap, sides):  # type: ignore[no-untyped-def]
+    """Put a pair where `at` is, or below it, where it belongs among the first `size`."""
+    keys, ids, where = heap.keys, heap.pairs, heap.where
     while 2 * at + 1 < size:
         below = 2 * at + 1
         if below + 1 < size and _before(keys[below + 1], ids[below + 1], keys[below], ids[below], sides):
@@ -244,8 +258,9 @@ def _sink(at, size, keys, ids, sides):  # type: ignore[no-untyped-def]
         if not _before(keys[below], ids[below], key, pair, sides):
             break
         keys[at], ids[at] = keys[below], ids[below]
+        where[ids[at]] = at
         at = below
-    keys[at], ids[at] = key, pair
+    keys[at], ids[at], where[pair] = key, pair, at
 
 
 @njit(cache=True)
@@ -261,34 +276,57 @@ def _key(pair, pairs, counts, likelihood):  # type: ignore[no-untyped-def]
 def fill_heap(symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
     """Put in all pairs that stand at least so often, and nothing else."""
     size = 0
+    heap.where[:] = -1
+    symbols.firsts[:] = -1
+    pairs.nexts[:] = UNCHAINED
     for pair in range(pairs.used[PAIRS]):
         if pairs.counts[pair] >= least:
             heap.keys[size], heap.pairs[size] = _key(pair, pairs, symbols.counts, likelihood), pair
+            heap.where[pair] = size
+            _chain(pair, symbols, pairs)
             size += 1
     for at in range(size // 2 - 1, -1, -1):
-        _sink(at, size, heap.keys, heap.pairs, pairs.sides)
+        _sink(at, heap.keys[at], np.int64(heap.pairs[at]), size, heap, pairs.sides)
     pairs.used[HEAP] = size
 
 
 @njit(cache=True)
 def _best(symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
     """Take the best pair out of the heap; -1 where none is left that stands at least so often."""
-    keys, ids, sides = heap.keys, heap.pairs, pairs.sides
     while pairs.used[HEAP]:
-        key, pair = keys[0], np.int64(ids[0])
+        key, pair = heap.keys[0], np.int64(heap.pairs[0])
         now = _key(pair, pairs, symbols.counts, likelihood)
         enough = pairs.counts[pair] >= least
-        if key != now and enough and not likelihood:
-            keys[0] = now
-            _sink(0, pairs.used[HEAP], keys, ids, sides)
+        if key != now and enough:
+            _sink(0, now, pair, pairs.used[HEAP], heap, pairs.sides)
             continue
         pairs.used[HEAP] -= 1
         size = pairs.used[HEAP]
-        keys[0], ids[0] = keys[size], ids[size]
-        _sink(0, size, keys, ids, sides)
-        if key == now and enough:
+        heap.where[pair] = -1
+        if size:
+            _sink(0, heap.keys[size], np.int64(heap.pairs[size]), size, heap, pairs.sides)
+        if enough:
             return pair
     return -1
+
+
+@njit(cache=True)
+def _offer(pair, symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
+    """Put a pair into the heap, where it stands often enough; or where it belongs by now."""
+    at = np.int64(heap.where[pair])
+    if at < 0:
+        if pairs.counts[pair] < least:
+            return
+        at = pairs.used[HEAP]
+        pairs.used[HEAP] += 1
+        _chain(pair, symbols, pairs)
+        _rise(at, _key(pair, pairs, symbols.counts, likelihood), pair, heap, pairs.sides)
+        return
+    key = _key(pair, pairs, symbols.counts, likelihood)
+    if key > heap.keys[at]:
+        _rise(at, key, pair, heap, pairs.sides)
+    elif key < heap.keys[at]:
+        _sink(at, key, pair, pairs.used[HEAP], heap, pairs.sides)
 
 
 @njit(cache=True)
@@ -389,14 +427,14 @@ def _merge(pair, spelling, symbols, pairs, places, room):  # type: ignore[no-unt
         counts[pair] -= weight
         total += weight
         if has_left:
-            counts[_pair(cells[before], left, pairs, symbols.firsts)] -= weight
-            number = _pair(cells[before], piece, pairs, symbols.firsts)
+            counts[_pair(cells[before], left, pairs)] -= weight
+            number = _pair(cells[before], piece, pairs)
             counts[number] += weight
             room[1, made], room[2, made] = number, before
             made += 1
         if has_right:
-            counts[_pair(right, cells[end], pairs, symbols.firsts)] -= weight
-            number = _pair(piece, cells[end], pairs, symbols.firsts)
+            counts[_pair(right, cells[end], pairs)] -= weight
+            number = _pair(piece, cells[end], pairs)
             counts[number] += weight
             room[1, made], room[2, made] = number, at
             made += 1
@@ -434,19 +472,6 @@ def _note_places(made, room, pairs, places):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _offer(pair, symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
-    """Put a pair into the heap, where it stands often enough; when the heap is full, what is out of date goes first."""
-    if pairs.counts[pair] < least:
-        return
-    if pairs.used[HEAP] == len(heap.keys):
-        fill_heap(symbols, pairs, heap, least, likelihood)
-        return
-    key = _key(pair, pairs, symbols.counts, likelihood)
-    _push(key, pair, pairs.used[HEAP], heap.keys, heap.pairs, pairs.sides)
-    pairs.used[HEAP] += 1
-
-
-@njit(cache=True)
 def learn(spelling, symbols, pairs, places, heap, room, pieces, least, likelihood):  # type: ignore[no-untyped-def]
     """Merge the best pairs, as many as there is room for in `pieces`, where the new symbols are written.
 
@@ -455,26 +480,23 @@ def learn(spelling, symbols, pairs, places, heap, room, pieces, least, likelihoo
     """
     for merge in range(len(pieces)):
         neighbours = 2 * symbols.used[0] + 2  # a merge makes no more pairs
-        if (
-            pairs.used[PAIRS] + neighbours > len(pairs.counts)
-            or pairs.used[SEGMENTS] + neighbours > len(places.starts)
-            or symbols.used[0] == len(symbols.counts)
-        ):
+        if pairs.used[PAIRS] + neighbours > len(pairs.counts) or pairs.used[SEGMENTS] + neighbours > len(places.starts):
             return merge, NO_ROOM
+        if symbols.used[0] == len(symbols.counts):
+            return merge, NO_MORE
         pair = _best(symbols, pairs, heap, least, likelihood)
         if pair < 0:
             return merge, NO_MORE
         piece, made = _merge(pair, spelling, symbols, pairs, places, room)
         pieces[merge] = piece
         distinct = _note_places(made, room, pairs, places)
+        for place in range(distinct):
+            _offer(np.int64(room[0, place]), symbols, pairs, heap, least, likelihood)
         if likelihood:
             for symbol in (np.int64(pairs.sides[0, pair]), np.int64(pairs.sides[1, pair]), np.int64(piece)):
                 for side in range(2):
-                    other = symbols.firsts[side, symbol]
+                    other = np.int64(symbols.firsts[side, symbol])
                     while other >= 0:
                         _offer(other, symbols, pairs, heap, least, likelihood)
-                        other = pairs.nexts[side, other]
-        else:
-            for place in range(distinct):
-                _offer(room[0, place], symbols, pairs, heap, least, likelihood)
+                        other = np.int64(pairs.nexts[side, other])
     return len(pieces), DONE

@@ -84,7 +84,7 @@ class Words(NamedTuple):
 
 def empty_words(words: int, size: int) -> Words:
     """A table for so many words of so many bytes in all."""
-    slots = 1 << (2 * words).bit_length()
+    slots = 1 << (2 * words - 1).bit_length()
     return Words(
         np.zeros(slots, np.int32),
         np.empty(slots, np.uint64),

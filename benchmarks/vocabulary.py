@@ -1,0 +1,271 @@
+"""Vocabulary and encoder beside `tokenizers`, on the user's own text, as JSON lines with a member `text`.
+
+    python benchmarks/vocabulary.py trainer --text ENGLISH.jsonl ... --size 30522 --rounds 3
+    python benchmarks/vocabulary.py trainer --text CHINESE.jsonl ... --size 21128 --lang zh
+    python benchmarks/vocabulary.py training --text ENGLISH.jsonl ...
+    python benchmarks/vocabulary.py encoder --text TEXT.jsonl ... --vocabulary vocab.txt
+
+`trainer` ingests the text once, then makes vocabularies of its train part in processes of their own, in turn: our stage,
+with the card and the commit, and `tokenizers`' trainer over the same Arrow files, on all cores. It prints seconds of
+wall clock from start to end of the process, the peak of memory over the process and its children (proportional set
+size, sampled), which tokens both have, and pieces per word on held-out text. `training` times the training alone, of
+growing numbers of distinct words. `encoder` gives both the same texts, each seen once, on one core, and compares all ids.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.config import CorpusConfig, Deduplication, Settings, Source, VocabularyConfig
+from pipeline.corpus.document import read_documents
+from pipeline.corpus.ingest import ingest_corpus
+from pipeline.mapping import process_map
+from pipeline.store import Store, open_store
+from pipeline.vocabulary.build import build_vocabulary
+from pipeline.vocabulary.counting import count_words
+from pipeline.vocabulary.counts import WordCounts, read_counts
+from pipeline.vocabulary.encoder import Encoder
+from pipeline.vocabulary.existing import read_vocabulary
+from pipeline.vocabulary.layout import CONTINUES, SPECIALS
+from pipeline.vocabulary.tokenizer import Form, make_tokenizer
+from pipeline.vocabulary.wordpiece import train_wordpiece
+from pipeline.vocabulary.words import cut, pieces_of
+
+HAN = ("\u3400", "\u9fff")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("table", choices=["trainer", "training", "encoder", "ours", "tokenizers"])
+    parser.add_argument("--text", type=Path, nargs="+", default=[])
+    parser.add_argument("--lang", default="en")
+    parser.add_argument("--size", type=int, default=30_522)
+    parser.add_argument("--objective", default="bpe")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--mb", type=float, default=100)
+    parser.add_argument("--vocabulary", type=Path)
+    parser.add_argument("--cased", action="store_true")
+    parser.add_argument("--home", type=Path, help="of the processes that `trainer` starts")
+    given = parser.parse_args()
+    tables = {"trainer": trainer, "training": training, "encoder": encoder, "ours": ours, "tokenizers": theirs}
+    tables[given.table](given)
+
+
+def store_of(home: Path) -> Store:
+    return open_store(Settings.from_environment({"BERTMILL_HOME": str(home)}))
+
+
+def ingest(given: argparse.Namespace, home: Path) -> Any:
+    """The text as a corpus, as it is."""
+    sources = tuple(Source(path=str(path), format="jsonl", name=path.stem, licence="own") for path in given.text)
+    config = CorpusConfig(
+        name="text",
+        lang=given.lang,
+        sources=sources,
+        filters=(),
+        deduplication=Deduplication(exact=False),
+        max_bad_share=1.0,
+    )
+    with process_map(given.workers) as map:
+        return ingest_corpus(config, store=store_of(home), map=map)
+
+
+# One vocabulary, in a process of its own
+
+
+def ours(given: argparse.Namespace) -> None:
+    store = store_of(given.home)
+    config = VocabularyConfig(name=f"v{time.time_ns()}", size=given.size, objective=given.objective)
+    with process_map(given.workers) as map:
+        made = build_vocabulary(config, store.resolve("corpus/text@latest"), store=store, map=map, force=True)
+    print(json.dumps(store.file(made, "vocab.txt").read_text(encoding="utf-8").splitlines()))
+
+
+def theirs(given: argparse.Namespace) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    store = store_of(given.home)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    how = {"vocab_size": given.size, "min_frequency": 2, "limit_alphabet": 100_000, "show_progress": False}
+    teacher = trainers.WordPieceTrainer(special_tokens=list(SPECIALS), **how)
+    tokenizer.train_from_iterator(texts_of(store, "train/"), teacher)
+    vocabulary = tokenizer.get_vocab()
+    print(json.dumps(sorted(vocabulary, key=vocabulary.__getitem__)))
+
+
+def texts_of(store: Store, part: str) -> Iterator[str]:
+    for entry in store.manifest(store.resolve("corpus/text@latest")).matching(part):
+        for document in read_documents(store.blob(entry)):
+            yield document.text
+
+
+def run(side: str, given: argparse.Namespace, home: Path, **more: Any) -> tuple[float, float, list[str]]:
+    """Seconds, MB, and the vocabulary."""
+    values = {"home": home, "size": given.size, "workers": given.workers, "lang": given.lang} | more
+    command = [sys.executable, __file__, side, *(f"--{name}={value}" for name, value in values.items())]
+    with tempfile.TemporaryFile() as out:
+        started = time.monotonic()
+        process = subprocess.Popen(command, stdout=out)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, memory_mb(process.pid))
+            time.sleep(0.05)
+        seconds = time.monotonic() - started
+        if process.returncode:
+            raise SystemExit(f"{side} failed")
+        out.seek(0)
+        return seconds, peak, json.loads(out.read())
+
+
+def memory_mb(pid: int) -> float:
+    """Of a process and its children; memory that they share counts once."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    except (psutil.Error, OSError):
+        pass
+    return total / 1024
+
+
+# Tables
+
+
+def trainer(given: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="bertmill-") as folder:
+        home = Path(folder)
+        corpus = ingest(given, home)
+        store = store_of(home)
+        heldout = count_words(store.manifest(corpus).matching("heldout/"), Form(), store=store)
+        counts = read_counts(store.blob(heldout.files[0]))
+        size = sum(len(text.encode()) for text in texts_of(store, "train/"))
+        print(f"{size / 1e6:.0f} MB to train on, {counts.total:,} words held out, {given.size:,} entries\n")
+        fresh = 0
+        rows: dict[str, list[tuple[float, float, list[str]]]] = {}
+        for _ in range(given.rounds):
+            for name, side, more in (
+                ("tokenizers", "tokenizers", {}),
+                ("bpe", "ours", {"objective": "bpe"}),
+                ("bpe, 1 worker", "ours", {"objective": "bpe", "workers": 1}),
+                ("wordpiece", "ours", {"objective": "wordpiece"}),
+            ):
+                forget_parts(home)
+                fresh += 1
+                rows.setdefault(name, []).append(run(side, given, home, **more))
+        peer = rows["tokenizers"]
+        line = "{:16} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>9} {:>6}"
+        print(line.format("", "seconds", "times", "MB", "of theirs", "overlap", "pieces", "unknown", "twins"))
+        for name, some in rows.items():
+            seconds, mb = (statistics.median(each[place] for each in some) for place in (0, 1))
+            ratios = [statistics.median(p[at] for p in peer) / value for at, value in ((0, seconds), (1, mb))]
+            for each in some if name == "tokenizers" else some[:1]:
+                shared = len({*each[2]} & {*peer[0][2]}) / len(each[2])
+                pieces, unknown = fertility(each[2], counts)
+                twins = sum(len(t) == 3 and t.startswith(CONTINUES) and HAN[0] <= t[2] <= HAN[1] for t in each[2])
+                shown = f"{seconds:.1f}", f"{ratios[0]:.1f}", f"{mb:.0f}", f"{1 / ratios[1]:.2f}"
+                print(line.format(name, *shown, f"{shared:.3%}", f"{pieces:.5f}", f"{unknown:.4%}", twins))
+
+
+def forget_parts(home: Path) -> None:
+    """Remove what counting has remembered, so that each run counts."""
+    for path in (home / "store" / "parts" / "vocabulary").glob("**/*.json"):
+        path.unlink()
+
+
+def fertility(vocabulary: Sequence[str], counts: WordCounts) -> tuple[float, float]:
+    """Pieces per word, and the share of tokens that are [UNK]."""
+    table = pieces_of({entry: number for number, entry in enumerate(vocabulary)})
+    ids, starts = cut(counts.text, counts.starts, table)
+    pieces = int((counts.counts * (starts[1:] - starts[:-1])).sum())
+    unknown = int((counts.counts * (ids[starts[:-1]] == table.unknown)).sum())
+    return pieces / counts.total, unknown / pieces
+
+
+def training(given: argparse.Namespace) -> None:
+    """The text's own words, then words made of two of them, so that their letters are as in real ones."""
+    with tempfile.TemporaryDirectory(prefix="bertmill-") as folder:
+        corpus = ingest(given, Path(folder))
+        store = store_of(Path(folder))
+        part = count_words(store.manifest(corpus).matching("train/"), Form(), store=store)
+        real = dict(read_counts(store.blob(part.files[0])))
+    draw, words = random.Random(1), sorted(real)
+    letters = [word for word in words if word.isalpha() and len(word) > 2]
+    print("distinct words   characters   seconds   microseconds a character")
+    train(WordCounts.of({"warm": 2, "warmer": 3}), given)
+    for wanted in (330_000, 1_000_000, 2_000_000, 5_000_000):
+        counts = dict(list(real.items())[:wanted])
+        while len(counts) < wanted:
+            word = draw.choice(letters) + draw.choice(letters)[:6]
+            counts[word] = 1 + int(draw.paretovariate(1.2))
+        table = WordCounts.of(counts)
+        started = time.monotonic()
+        train(table, given)
+        seconds = time.monotonic() - started
+        characters = len(table.text)
+        print(f"{len(table):14,} {characters:12,} {seconds:9.2f} {1e6 * seconds / characters:10.3f}")
+
+
+def train(counts: WordCounts, given: argparse.Namespace) -> None:
+    how = {"size": given.size, "min_frequency": 2, "min_character_frequency": 2, "reserved": SPECIALS}
+    train_wordpiece(counts, objective=given.objective, **how)
+
+
+def encoder(given: argparse.Namespace) -> None:
+    os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    vocabulary = read_vocabulary(given.vocabulary)
+    tokenizer = make_tokenizer(vocabulary, Form(lowercase=not given.cased))
+    tokenizer.encode_special_tokens = True
+    Encoder(tokenizer).encode(["warm"])
+    compiled = Encoder(tokenizer)
+    left, times, differing, texts_seen, tokens = given.mb * 1e6, [0.0, 0.0], 0, 0, 0
+    for texts in batches(given.text):
+        size = sum(len(text.encode()) for text in texts)
+        started = time.process_time()
+        ids, starts = compiled.encode(texts)
+        middle = time.process_time()
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        theirs = [encoding.ids for encoding in encodings]
+        times[0] += middle - started
+        times[1] += time.process_time() - middle
+        differing += sum(ids[a:b].tolist() != each for a, b, each in zip(starts, starts[1:], theirs, strict=False))
+        texts_seen, tokens, left = texts_seen + len(texts), tokens + len(ids), left - size
+        if left <= 0:
+            break
+    mb = given.mb - left / 1e6
+    print(f"{mb:.0f} MB, {texts_seen:,} texts, {tokens:,} tokens; {differing} texts differ")
+    print(f"ours {mb / times[0]:.1f} MB/s, tokenizers {mb / times[1]:.1f} MB/s: {times[1] / times[0]:.1f} times")
+
+
+def batches(paths: Sequence[Path]) -> Iterator[list[str]]:
+    """Texts, some 4 MB at a time."""
+    some, size = list[str](), 0
+    for path in paths:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                some.append(json.loads(line)["text"])
+                size += len(line)
+                if size > 4_000_000:
+                    yield some
+                    some, size = [], 0
+    if some:
+        yield some
+
+
+if __name__ == "__main__":
+    main()
