@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pipeline.corpus.summary import example_rows, funnel_rows
 from pipeline.evaluation.summary import score_rows
 from pipeline.store import Artifact, Store
+from pipeline.vocabulary.summary import fit_rows
 
 
 def report_artifact(store: Store, artifact: Artifact) -> None:
@@ -46,6 +47,15 @@ def report_dropped(store: Store, corpus: Artifact) -> None:
         table=list(example_rows(report)),
         key="dropped",
         description=f"Some of what {corpus.reference} left out",
+    )
+
+
+def report_fit(store: Store, vocabulary: Artifact) -> None:
+    """How the vocabulary fits held-out text, beside those it is compared with: numbers alone."""
+    create_table_artifact(
+        table=list(fit_rows(store.manifest(vocabulary).metrics)),
+        key="fit",
+        description=f"How {vocabulary.reference} fits held-out text",
     )
 
 

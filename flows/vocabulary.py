@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.mapping import task_map
 from flows.parameters import Run
-from flows.reporting import report_artifact
+from flows.reporting import report_artifact, report_fit
 from pipeline.stages import run_stage
 
 
@@ -15,4 +15,5 @@ def vocabulary(run: Run, corpus: str | None = None) -> str:
     given = {"corpus": corpus} if corpus else {}
     made = run_stage("vocabulary", run.resolved(), store, given, map=task_map, force=run.force)
     report_artifact(store, made)
+    report_fit(store, made)
     return made.reference

@@ -64,6 +64,9 @@ def show(
     dropped: Annotated[
         bool, typer.Option("--dropped", help="Of a corpus: what each step took out, and examples.")
     ] = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Of a vocabulary: how it fits held-out text, and which words it splits.")
+    ] = False,
 ) -> None:
     """An artifact's manifest: what it was made from and holds, where, and its scores."""
     from pipeline.store import open_store
@@ -73,6 +76,9 @@ def show(
     artifact = store.resolve(reference, retracted=True)
     if dropped:
         print_dropped(store, artifact)
+        return
+    if fit:
+        print_fit(store, artifact)
         return
     manifest, version = store.manifest(artifact), store.version(str(artifact))
     sections = manifest.model_dump(mode="json", exclude={"files", "parents", "inputs"}, exclude_none=True)
@@ -96,6 +102,18 @@ def print_dropped(store: "Store", corpus: "Artifact") -> None:
     print_table(funnel_rows(store.manifest(corpus).totals))
     typer.echo()
     print_table(example_rows(json.loads(store.file(corpus, "dropped.json").read_text(encoding="utf-8"))))
+
+
+def print_fit(store: "Store", vocabulary: "Artifact") -> None:
+    """A vocabulary's card, as two tables."""
+    from pipeline.vocabulary.summary import fit_rows, text_rows
+
+    if vocabulary.kind != "vocabulary":
+        raise ConfigError(f"{vocabulary} is a {vocabulary.kind}; --fit is for a vocabulary.")
+    print_table(fit_rows(store.manifest(vocabulary).metrics))
+    if rows := text_rows(json.loads(store.file(vocabulary, "card.json").read_text(encoding="utf-8"))):
+        typer.echo()
+        print_table(rows)
 
 
 @store_command

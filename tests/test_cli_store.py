@@ -9,12 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli_store import app
+from pipeline.config import VocabularyConfig
 from pipeline.corpus.ingest import ingest_corpus
 from pipeline.errors import BertmillError
 from pipeline.store import Artifact, Input, Store, doctor
 from pipeline.store.keys import alias_key
 from pipeline.store.local import sha256_of
 from pipeline.store.retraction import retract
+from pipeline.vocabulary.build import build_vocabulary
 from tests.artifacts import commit, keys, recipe
 from tests.conftest import free_port
 from tests.damage import damage_blob, entry_of
@@ -114,6 +116,20 @@ def test_show_dropped_tells_what_each_step_of_a_corpus_took_out_with_examples(st
     assert ["duplicate text", "mine/more", "the [b]mill[/b]"] in shown
     vocabulary = commit(store, recipe())
     assert refusal("show", vocabulary, "--dropped") == f"{vocabulary} is a vocabulary; --dropped is for a corpus."
+
+
+def test_show_fit_tells_how_a_vocabulary_fits_heldout_text_and_which_words_it_splits(
+    store: Store, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.jsonl", lines(rows(60)))
+    made = ingest_corpus(corpus(source(path), heldout_share=0.3), store=store)
+    vocabulary = build_vocabulary(VocabularyConfig(name="mine", size=60), made, store=store)
+    shown = [re.split(r"  +", line.strip()) for line in answer("show", vocabulary, "--fit")]
+    assert shown[0] == ["measure", "this"]
+    assert ["entries", "60"] in shown
+    assert ["unknown tokens", "0.0000%"] in shown
+    assert any(line[:3] == ["split word", "grinds", "gr ##in ##ds"] for line in shown), shown
+    assert refusal("show", made, "--fit") == f"{made} is a corpus; --fit is for a vocabulary."
 
 
 def test_show_of_a_retracted_version_tells_who_took_it_back_and_why(store: Store) -> None:

@@ -9,9 +9,10 @@ from prefect.runtime import flow_run
 
 from flows.corpus import corpus
 from flows.parameters import Run
-from flows.reporting import report_artifact, report_dropped, report_references, report_scores
+from flows.reporting import report_artifact, report_dropped, report_fit, report_references, report_scores
 from pipeline.config import EvaluationConfig
 from pipeline.corpus.ingest import ingest_corpus
+from pipeline.stages import run_stage
 from pipeline.store import Artifact, Recipe, Store
 from tests.flows.conftest import User
 from tests.flows.runs import artifacts_of
@@ -42,6 +43,16 @@ def test_a_stages_card_shows_its_reference_and_counts_and_no_text(here: User, pr
     assert f"`bertmill show {reference}`" in text
     for row in rows(30):
         assert row["text"].partition("\n")[0] not in text
+
+
+def test_how_a_vocabulary_fits_is_a_table_without_text(here: User, preset: str, store: Store) -> None:
+    corpus(Run(preset=preset))
+    made = run_stage("vocabulary", Run(preset=preset).resolved(), store)
+    (table_,) = artifacts_of(reported(report_fit, store, made))
+    assert table_.key == "fit"
+    measures = {row["measure"]: row["this"] for row in json.loads(str(table_.data))}
+    assert measures["entries"] == f"{store.manifest(made).metrics['size']:,}"
+    assert {"unknown tokens", "pieces per word", "Latin: words"} <= measures.keys()
 
 
 def test_what_each_step_took_out_is_a_table_and_so_are_some_of_the_documents(

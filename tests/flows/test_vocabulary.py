@@ -20,10 +20,10 @@ def test_a_flow_makes_the_same_bytes_as_the_stage_alone_with_a_task_for_each_sha
     store = run.store()
     made = store.resolve(state.result())
     assert made.digest == made_without_prefect(run, here).digest
-    shards = store.manifest(store.resolve(text)).matching("train/")
-    assert len(shards) > 1
-    tasks = tasks_of(state.state_details.flow_run_id)
-    assert sorted(task.name for task in tasks) == [f"count-shard-{number}" for number in range(len(shards))]
+    train, heldout = (len(store.manifest(store.resolve(text)).matching(part)) for part in ("train/", "heldout/"))
+    assert train > 1
+    tasks = sorted(task.name for task in tasks_of(state.state_details.flow_run_id))
+    assert tasks == sorted(f"count-shard-{number}" for shards in (train, heldout) for number in range(shards))
 
 
 def test_a_second_run_finds_the_artifact_and_maps_nothing(here: User, preset: str) -> None:
