@@ -244,10 +244,21 @@ class VocabularyConfig(Table):
         for token in tokens:
             if not token.strip() or token != token.strip():
                 raise ValueError(f"the token {token!r} is empty or has a blank at an end; take it away")
+            if {"\n", "\r", "\t"} & {*token}:
+                raise ValueError(f"the token {token!r} has a line end or a tab in it, which no vocab.txt can hold")
             if token in seen:
                 raise ValueError(f"the token {token!r} is given twice; take one away")
             seen.add(token)
         return tokens
+
+    @model_validator(mode="after")
+    def _an_import_takes_no_tokens(self) -> "VocabularyConfig":
+        if self.tokens and self.base and self.base.new_words == "none":
+            raise ValueError(
+                'tokens are given, but base.new_words = "none" takes a vocabulary as it is; take tokens away, or give '
+                '"unused" or "append"'
+            )
+        return self
 
     @property
     def character_frequency(self) -> int:

@@ -5,7 +5,7 @@ Or, with a base: take a vocabulary that is there, as it is or with the corpus' w
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipeline.store import Artifact, FileEntry, Part, Recipe, Store
 from pipeline.vocabulary.card import examples, fit
 from pipeline.vocabulary.counting import count_words
 from pipeline.vocabulary.counts import WordCounts, read_counts
-from pipeline.vocabulary.existing import extended, find_existing, read_existing
+from pipeline.vocabulary.existing import extended, find_compared, find_existing, read_existing
 from pipeline.vocabulary.layout import SPECIALS, first_entries
 from pipeline.vocabulary.scripts import WRITTEN_IN, count_letters
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, split_tokens, write_tokenizer_files
@@ -43,8 +43,9 @@ def vocabulary_recipe(config: VocabularyConfig, corpus: Artifact, store: Store) 
     """All that decides the vocabulary. Raises ConfigError where an existing one isn't where the config says."""
     base = find_existing(config.base, store) if config.base else None
     parents = (corpus, base.artifact) if base and base.artifact else (corpus,)
-    files = [base.input] if base and not base.artifact else []
-    compared = [find_existing(each, store).input for each in config.compare]
+    # A base is told by its bytes alone; what is set beside it, by its name in the card too.
+    files = [replace(base.input, name="vocab.txt")] if base and not base.artifact else []
+    compared = [each.input for each in find_compared(config, store)]
     return Recipe("vocabulary", config, SCHEMA, parents=parents, inputs=(*files, *compared))
 
 
@@ -78,11 +79,7 @@ def build_vocabulary(
 
 
 def _learned(config: VocabularyConfig, corpus: Artifact, store: Store, map: Map) -> Learned:
-    words, whole = split_tokens(config.tokens, config.lowercase, config.strip_accents)
-    whole = list(dict.fromkeys([*replacement_tokens(corpus, store), *whole]))
-    if same := sorted({*SPECIALS} & {*words, *whole}):
-        raise ConfigError(f"vocabulary.tokens has {same[0]}, which is a special token already. Take it away.")
-    form = Form(config.lowercase, config.strip_accents, tuple(whole))
+    form, words = _naming_tokens(Form(config.lowercase, config.strip_accents), config, corpus, store)
     part, counts = _counted(config, form, corpus, store, map)
     entries = train_wordpiece(
         counts,
@@ -90,7 +87,7 @@ def _learned(config: VocabularyConfig, corpus: Artifact, store: Store, map: Map)
         min_frequency=config.min_frequency,
         min_character_frequency=config.character_frequency,
         objective=config.objective,
-        reserved=first_entries(config.layout, config.unused, [*whole, *words]),
+        reserved=first_entries(config.layout, config.unused, [*form.whole, *words]),
     )
     return Learned(entries, form, part)
 
@@ -99,10 +96,21 @@ def _from_base(config: VocabularyConfig, corpus: Artifact, store: Store, map: Ma
     """A vocabulary that is there, with new words where the config asks for them."""
     assert config.base is not None
     entries, form = read_existing(find_existing(config.base, store), config, store)
+    form, words = _naming_tokens(form, config, corpus, store)
     if config.base.new_words == "none":
-        return Learned(entries, form, None)
+        known = set(entries)
+        return Learned(entries, replace(form, whole=tuple(token for token in form.whole if token in known)), None)
     part, counts = _counted(config, form, corpus, store, map)
-    return Learned(extended(entries, counts, config), form, part)
+    return Learned(extended(entries, counts, config, [*form.whole, *words]), form, part)
+
+
+def _naming_tokens(form: Form, config: VocabularyConfig, corpus: Artifact, store: Store) -> tuple[Form, list[str]]:
+    """The form with the tokens to be found as they are written, the corpus' own first; and those that are words."""
+    words, written = split_tokens(config.tokens, form.lowercase, form.strip_accents)
+    whole = dict.fromkeys([*form.whole, *replacement_tokens(corpus, store), *written])
+    if same := [token for token in SPECIALS if token in whole]:
+        raise ConfigError(f"vocabulary.tokens has {same[0]}, which is a special token already. Take it away.")
+    return replace(form, whole=tuple(whole)), words
 
 
 def _counted(config: VocabularyConfig, form: Form, corpus: Artifact, store: Store, map: Map) -> tuple[Part, WordCounts]:
@@ -150,12 +158,12 @@ def _card(made: Learned, config: VocabularyConfig, corpus: Artifact, store: Stor
     card = fit(made.entries, made.form, heldout(made.form), store)
     if config.compare:
         card["beside"] = {}
-    for each in config.compare:
-        existing = find_existing(each, store)
+    for existing in find_compared(config, store):
         entries, form = read_existing(existing, config, store)
         card["beside"][existing.name] = fit(entries, form, heldout(form), store)
-    if not is_restricted(corpus, store):
-        among = read_counts(store.blob(made.counts.files[0])) if made.counts and config.min_groups > 1 else None
+    hides_rare = config.min_groups > 1
+    if not is_restricted(corpus, store) and (made.counts or not hides_rare):
+        among = read_counts(store.blob(made.counts.files[0])) if made.counts and hides_rare else None
         card |= examples(made.entries, heldout(made.form), store, among)
     return card
 

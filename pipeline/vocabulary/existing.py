@@ -1,10 +1,12 @@
 """A vocabulary that is there already: read, judged, and extended by the words of a corpus.
 
-An extension adds characters that the vocabulary lacks, then whole words, the dearest first: the pieces that a word is
-parted into, times how often it stands. Words and not pieces, because a slot is spent on what the text has; no old id
-changes. (Pieces that merges pass through on the way to a word would take slots and then be used by nobody.)
+An extension adds the tokens that its user or the corpus names, characters that the vocabulary lacks, then whole words,
+the dearest first: the pieces that a word is parted into, times how often it stands. Words and not pieces, because a
+slot is spent on what the text has; no old id changes. (Pieces that merges pass through on the way to a word would take
+slots and then be used by nobody.)
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,9 @@ from pipeline.store import Artifact, Store
 from pipeline.store.artifact import Input
 from pipeline.store.local import sha256_of
 from pipeline.vocabulary.counts import WordCounts
-from pipeline.vocabulary.layout import CONTINUES, SPECIALS, is_unused
+from pipeline.vocabulary.layout import CONTINUES, SPECIALS, first_entries, is_unused
 from pipeline.vocabulary.tokenizer import Form, bert_normalizer, bert_pre_tokenizer, load_form
-from pipeline.vocabulary.wordpiece import alphabet_of
+from pipeline.vocabulary.wordpiece import alphabet_of, character_counts
 from pipeline.vocabulary.words import cut, pieces_of
 
 
@@ -40,9 +42,9 @@ class Existing:
 
     @property
     def input(self) -> Input:
-        """What of it counts."""
+        """What of it counts where a card is to name it."""
         if self.artifact is not None:
-            return Input(str(self.artifact), 0, version=self.artifact.digest)
+            return Input(self.name, 0, version=self.artifact.digest)
         return Input(self.name, self.path.stat().st_size, sha256_of(self.path))
 
 
@@ -60,11 +62,24 @@ def find_existing(config: ExistingVocabulary, store: Store) -> Existing:
     return Existing(None, path, config)
 
 
+def find_compared(config: VocabularyConfig, store: Store) -> list[Existing]:
+    """The vocabularies to set beside it. Raises ConfigError for two of one name, of which a card would show one."""
+    found = [find_existing(each, store) for each in config.compare]
+    for name, times in Counter(each.name for each in found).items():
+        if times > 1:
+            raise ConfigError(
+                f"vocabulary.compare has {times} vocabularies named {name}, as the folder or the file is called. Give "
+                f"each a name of its own."
+            )
+    return found
+
+
 def check_vocabulary(config: VocabularyConfig, store: Store) -> None:
-    """Raise for an existing vocabulary that isn't where the config says, or is no vocabulary."""
-    for each in (config.base, *config.compare):
-        if each is not None:
-            read_existing(find_existing(each, store), config, store)
+    """Raise for what the config alone tells: of the layout, and of the existing vocabularies that it names."""
+    first_entries(config.layout, config.unused)
+    based = [find_existing(config.base, store)] if config.base else []
+    for each in (*based, *find_compared(config, store)):
+        read_existing(each, config, store)
 
 
 def read_existing(existing: Existing, default: VocabularyConfig, store: Store) -> tuple[list[str], Form]:
@@ -80,16 +95,20 @@ def read_existing(existing: Existing, default: VocabularyConfig, store: Store) -
         )
         return read_vocabulary(existing.path), Form(lowercase, strip)
     form = load_form(store, existing.artifact)
-    if given.lowercase not in (None, form.lowercase):
-        raise ConfigError(f"{existing.name} has lowercase = {form.lowercase}; leave the key out, or give that.")
-    return read_vocabulary(store.file(existing.artifact, "vocab.txt")), form
+    for key in ("lowercase", "strip_accents"):
+        if getattr(given, key) not in (None, own := getattr(form, key)):
+            raise ConfigError(
+                f"{existing.name} has {key} = {own}, and {getattr(given, key)} was given. Leave the key out: it is "
+                f"for files."
+            )
+    return read_vocabulary(store.file(existing.artifact, "vocab.txt"), form.whole), form
 
 
-def read_vocabulary(path: Path) -> list[str]:
-    """The entries of a `vocab.txt`, one a line, in the order of their ids; line ends of any system.
+def read_vocabulary(path: Path, whole: Sequence[str] = ()) -> list[str]:
+    """The entries of a `vocab.txt`, one a line, in the order of their ids; lines end as on Unix or Windows.
 
-    Raises InputError, with line and entry: not UTF-8, an empty line, a blank within an entry, an entry given twice; and
-    where a special is missing.
+    Raises InputError, with line and entry: not UTF-8, an empty line, a blank within an entry that isn't one of those
+    kept `whole`, an entry given twice; and where a special is missing.
     """
     data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     rows = data.removesuffix(b"\n").split(b"\n")
@@ -103,7 +122,7 @@ def read_vocabulary(path: Path) -> list[str]:
             ) from None
         if not entry:
             raise InputError(f"{path}, line {line} is empty; each line is the entry of the id {line - 1}.")
-        if " " in entry or "\t" in entry:
+        if (" " in entry or "\t" in entry) and entry not in whole:
             raise InputError(
                 f"{path}, line {line}: the entry {entry[:60]!r} has a blank in it, which no word of BERT has. A "
                 f"vocab.txt has entries alone, without counts or ids."
@@ -120,20 +139,24 @@ def read_vocabulary(path: Path) -> list[str]:
     return list(entries)
 
 
-def extended(base: Sequence[str], counts: WordCounts, config: VocabularyConfig) -> list[str]:
+def extended(
+    base: Sequence[str], counts: WordCounts, config: VocabularyConfig, tokens: Sequence[str] = ()
+) -> list[str]:
     """The entries with what is new in free slots, the first ones first, or behind the last, as `config.base` says.
 
-    New are the characters of the words that stand often enough, then words. Raises ConfigError where there is no room.
+    New are `tokens`, all of them; the characters of the words that stand often enough; then words. Raises ConfigError
+    where there is no room.
     """
+    new = [token for token in dict.fromkeys(tokens) if token not in set(base)]
     appends = config.base is not None and config.base.new_words == "append"
     room = config.size - len(base) if appends else sum(map(is_unused, base))
-    if room <= 0:
-        what = f"vocabulary.size is {config.size:,}" if appends else "it has no [unused] slots"
+    if room < max(1, len(new)):
+        what = f"vocabulary.size is {config.size:,}" if appends else f"{max(0, room):,} [unused] slots"
         raise ConfigError(
-            f"The base vocabulary has {len(base):,} entries and {what}: there is no room for new words. Give a larger "
-            f'size and new_words = "append".'
+            f"The base vocabulary has {len(base):,} entries and {what}: there is no room for "
+            f'{f"{len(new):,} tokens" if new else "new words"}. Give a larger size and new_words = "append".'
         )
-    new = [*_new_characters(base, counts, config)[:room]]
+    new += _new_characters([*base, *new], counts, config)[: room - len(new)]
     if len(new) < room:
         new += _new_words([*base, *new], counts, config)[: room - len(new)]
     if appends:
@@ -144,8 +167,9 @@ def extended(base: Sequence[str], counts: WordCounts, config: VocabularyConfig) 
 
 def _new_characters(base: Sequence[str], counts: WordCounts, config: VocabularyConfig) -> list[str]:
     """Characters that stand often enough and aren't entries, the most frequent first."""
-    known = set(base)
-    return [entry for entry in alphabet_of(counts, config.character_frequency) if entry not in known]
+    known, (sums, _) = set(base), character_counts(counts)
+    new = [entry for entry in alphabet_of(counts, config.character_frequency) if entry not in known]
+    return sorted(new, key=lambda entry: (-sums[ord(entry[-1])], entry[-1], len(entry)))
 
 
 def _new_words(base: Sequence[str], counts: WordCounts, config: VocabularyConfig) -> list[str]:

@@ -10,7 +10,15 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-_ALIASES = {"CJK": "Han", "FULLWIDTH": "Latin", "HALFWIDTH": "Katakana", "IDEOGRAPHIC": "Han"}
+_ALIASES = {
+    "CJK": "Han",
+    "FEMININE": "Latin",  # the ordinals of Spanish and Italian
+    "FULLWIDTH": "Latin",
+    "HALFWIDTH": "Katakana",
+    "IDEOGRAPHIC": "Han",
+    "MASCULINE": "Latin",
+    "MICRO": "Greek",
+}
 _LANGUAGES = {
     "Latin": "af az bs ca cs cy da de en eo es et eu fi fr ga gl ha hr hu id is it la lt lv ms mt nl no pl pt ro sk sl "
     "so sq sv sw tl tr uz vi xh yo zu",
