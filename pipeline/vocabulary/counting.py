@@ -117,8 +117,8 @@ def _group_hashes(names: list[str]) -> npt.NDArray[np.uint64]:
 class _Table:
     """A shard's counts in the making: a table of words, and files of sorted words that it was emptied into."""
 
-    def __init__(self, draft: PartDraft, form: Form, groups: int, words: int = TABLE_WORDS) -> None:
-        words //= max(1, groups // 4)
+    def __init__(self, draft: PartDraft, form: Form, groups: int) -> None:
+        words = TABLE_WORDS // max(1, groups // 4)
         self._folder, self._groups = draft.folder, groups
         self._rules = rules_for(form.lowercase, form.strip_accents, dict.fromkeys(form.whole, 0))
         self._normalizer = bert_normalizer(form.lowercase, form.strip_accents)
@@ -164,7 +164,7 @@ class _Table:
                 some = self._asked_owners[word]
                 if len(some) < self._groups and (owner := int(owners[number])) not in some:
                     some.append(owner)
-        if len(self._asked_counts) >= TABLE_WORDS // 4:
+        if len(self._asked_counts) >= len(self._counts) // 4:
             self._empty()
 
     def _empty(self) -> None:

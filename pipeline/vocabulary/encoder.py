@@ -42,24 +42,27 @@ Ids = npt.NDArray[np.int32]
 class Encoder:
     """Encodes without [CLS] and [SEP], as `tokenizer.encode_batch_fast(texts, add_special_tokens=False)` does.
 
-    A special token that is written out in a text is text. Raises ConfigError for a tokenizer that isn't BERT's.
+    A special token that is written out in a text is text, and texts are neither cut short nor padded, whatever the
+    tokenizer is set to. Raises ConfigError for a tokenizer that isn't BERT's.
     """
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
-        form = json.loads(tokenizer.to_str())
+        written = tokenizer.to_str()
+        form = json.loads(written)
         _check_is_berts(form)
         vocabulary: dict[str, int] = form["model"]["vocab"]
         prefix: str = form["model"]["continuing_subword_prefix"]
         kept = {each["content"]: each["id"] for each in form["added_tokens"] if not each["special"]}
-        self._tokenizer = tokenizer
-        self._rules = rules_for(form["normalizer"]["lowercase"], form["normalizer"]["strip_accents"], kept)
+        specials = [each["content"] for each in form["added_tokens"] if each["special"] and not each["normalized"]]
+        self._tokenizer = _of_whole_texts(written)
+        self._rules = rules_for(form["normalizer"]["lowercase"], form["normalizer"]["strip_accents"], kept, specials)
         self._pieces = pieces_of(vocabulary, prefix, form["model"]["unk_token"])
         self._words = empty_words(MEMO_WORDS, 12 * MEMO_WORDS)
         self._cut = np.empty(12 * MEMO_WORDS, np.int32)
         self._cut_starts = np.zeros(MEMO_WORDS + 1, np.int64)
         self._numbers = np.empty(WORDS_AT_ONCE, np.int32)
         self._asked = np.empty((ASKED_AT_ONCE, 4), np.int64)
-        self.dtype = token_type(tokenizer.get_vocab_size())
+        self.dtype = token_type(1 + max(tokenizer.get_vocab().values()))
 
     @classmethod
     def load(cls, store: Store, vocabulary: Artifact) -> "Encoder":
@@ -117,6 +120,17 @@ def token_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:
     return np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
 
 
+def _of_whole_texts(written: str) -> "Tokenizer":
+    """A tokenizer of our own, that reads a text from end to end and special tokens as text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(written)
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
 def _check_is_berts(form: dict[str, Any]) -> None:
     """Raise for what the compiled encoder doesn't do."""
     normalizer, model, parts = form["normalizer"] or {}, form["model"], form["pre_tokenizer"] or {}
@@ -126,6 +140,7 @@ def _check_is_berts(form: dict[str, Any]) -> None:
         and normalizer["handle_chinese_chars"],
         "its pre-tokenizer": parts.get("type") == "BertPreTokenizer",
         "its model": model["type"] == "WordPiece" and model["max_input_chars_per_word"] == LONGEST_WORD,
+        "its unknown token": model.get("unk_token") in model["vocab"],
         "an added token": all(
             each["special"] or not (each["normalized"] or each["single_word"] or each["lstrip"] or each["rstrip"])
             for each in form["added_tokens"]
@@ -134,6 +149,6 @@ def _check_is_berts(form: dict[str, Any]) -> None:
     if wrong := [name for name, holds in wanted.items() if not holds]:
         raise ConfigError(
             f"The tokenizer isn't of BERT's kind: {wrong[0]} differs. Wanted are BertNormalizer with clean_text and "
-            f"handle_chinese_chars, BertPreTokenizer, WordPiece of words of {LONGEST_WORD} characters at most, and "
-            f"added tokens that are matched as they are written."
+            f"handle_chinese_chars, BertPreTokenizer, WordPiece of words of {LONGEST_WORD} characters at most, an "
+            f"unknown token of the vocabulary, and added tokens that are matched as they are written."
         )

@@ -8,7 +8,7 @@ The hot loop is one function, without calls: numba counts references to each arr
 more than the rest. The kernels stand in one file, as numba's cache knows nothing of what they call in another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +16,12 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.vocabulary.code_points import ALONE, BREAK, DROP, LETTER, ORACLE, PLANES, TAGS, TAGS_END, code_points
-from pipeline.vocabulary.layout import CONTINUES, LONGEST_WORD
+from pipeline.vocabulary.layout import CONTINUES, LONGEST_WORD, SPECIALS
 
 LONG, FIRST_KEPT = -1, -2
 """Instead of a word's number: it is too long; a token that is kept whole has FIRST_KEPT - its id."""
+AS_TEXT = 0x7FFFFFFF
+"""Instead of a kept token's id: a special token, which is text where it is written out."""
 _BUFFER = 1024
 """Bytes: 100 characters, and one code point's replacement more."""
 Bytes = npt.NDArray[np.uint8]
@@ -47,7 +49,7 @@ class Rules(NamedTuple):
     text: Bytes
     starts: npt.NDArray[np.int32]
     kept: Trie
-    """Tokens that are kept whole, as they are written; their values are the ids."""
+    """Tokens that are kept whole, as they are written; their values are the ids, or AS_TEXT."""
 
 
 class Pieces(NamedTuple):
@@ -94,9 +96,15 @@ def empty_words(words: int, size: int) -> Words:
     )
 
 
-def rules_for(lowercase: bool, strip_accents: bool | None, kept: Mapping[str, int]) -> Rules:
-    """How a text is parted under that form of BERT's normalisation; `kept` are tokens kept whole, with their ids."""
-    table, trie = code_points(lowercase, strip_accents), make_trie(kept)
+def rules_for(
+    lowercase: bool, strip_accents: bool | None, kept: Mapping[str, int], specials: Iterable[str] = SPECIALS
+) -> Rules:
+    """How a text is parted under that form of BERT's normalisation; `kept` are tokens kept whole, with their ids.
+
+    `tokenizers` looks for `specials` too, only to leave them; but a kept token that overlaps one is then not found.
+    """
+    sought = dict.fromkeys(specials, AS_TEXT) | dict(kept) if kept else {}
+    table, trie = code_points(lowercase, strip_accents), make_trie(sought)
     letters = np.zeros(256, np.uint8)
     for point in np.flatnonzero((table.kinds[:128] == LETTER) & ~trie.first[:128]):
         letters[point] = table.text[table.starts[point]]
@@ -218,7 +226,9 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                 if may_be_kept[lead]:
                     value, stop = _longest(rules.kept, text, at, end)
                     if value >= 0:
-                        if characters == 0:
+                        if value == AS_TEXT:
+                            ask = True
+                        elif characters == 0:
                             kept, at = value, stop
                         break
                 if lead < 0x80:
@@ -240,6 +250,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                     at = after
                     if characters:
                         break
+                    begun = at
                 elif kind == LETTER or (kind == ALONE and characters == 0):
                     for place in range(new_starts[point], new_starts[point + 1]):
                         byte = new_text[place]
@@ -313,10 +324,14 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
 @njit(cache=True)
 def _chunk_end(text, at, end, kept):  # type: ignore[no-untyped-def]
     """Where what `tokenizers` is asked of ends: at a blank, or before a token that is kept whole."""
-    begun = at
-    while at < end and (at == begun or not (text[at] == 32 or 9 <= text[at] <= 10 or text[at] == 13)):
-        if at > begun and kept.first[text[at]] and _longest(kept, text, at, end)[0] >= 0:
-            break
+    while at < end and not (text[at] == 32 or 9 <= text[at] <= 10 or text[at] == 13):
+        if kept.first[text[at]]:
+            value, stop = _longest(kept, text, at, end)
+            if value == AS_TEXT:
+                at = stop
+                continue
+            if value >= 0:
+                break
         at += 1
     return at
 
@@ -396,6 +411,8 @@ def count_numbers(numbers, ends, first, owners, counts, groups):  # type: ignore
                 kept += 1
             else:
                 counts[number] += 1
+                if groups.shape[1] == 0 or groups[number, -1] != 0:
+                    continue  # none are kept, or as many as there is room for
                 for which in range(groups.shape[1]):
                     if groups[number, which] == 0:
                         groups[number, which] = owners[text]
@@ -417,6 +434,9 @@ def visible_characters(text, kinds):  # type: ignore[no-untyped-def]
         elif lead < 0xF0:
             point, at = (lead & 0xF) << 12 | int(text[at + 1] & 0x3F) << 6 | int(text[at + 2] & 0x3F), at + 3
         else:
-            point, at = PLANES, at + 4  # beyond the first plane nothing is a blank
-        count += point >= PLANES or not (kinds[point] == BREAK or kinds[point] == DROP)
+            point = (lead & 0x7) << 18 | int(text[at + 1] & 0x3F) << 12
+            point, at = point | int(text[at + 2] & 0x3F) << 6 | int(text[at + 3] & 0x3F), at + 4
+            if point >= PLANES:
+                point = point - TAGS + PLANES if TAGS <= point < TAGS_END else -1
+        count += point < 0 or not (kinds[point] == BREAK or kinds[point] == DROP)
     return count
