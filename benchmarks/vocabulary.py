@@ -5,11 +5,12 @@
     python benchmarks/vocabulary.py training --text ENGLISH.jsonl ...
     python benchmarks/vocabulary.py encoder --text TEXT.jsonl ... --vocabulary vocab.txt
 
-`trainer` ingests the text once, then makes vocabularies of its train part in processes of their own, in turn: our stage,
-with the card and the commit, and `tokenizers`' trainer over the same Arrow files, on all cores. It prints seconds of
-wall clock from start to end of the process, the peak of memory over the process and its children (proportional set
-size, sampled), which tokens both have, and pieces per word on held-out text. `training` times the training alone, of
-growing numbers of distinct words. `encoder` gives both the same texts, each seen once, on one core, and compares all ids.
+`trainer` ingests the text once, then makes vocabularies of its train part in processes of their own, in turn: our
+stage, with the card and the commit, and `tokenizers`' trainer over the same Arrow files, on all cores. It prints
+seconds of wall clock from start to end of the process, the peak of memory over the process and its children
+(proportional set size, sampled), the share of tokens that both have, and pieces per word on held-out text. `training`
+times the training alone, of growing numbers of distinct words. `encoder` gives both the same texts, each seen once, on
+one core, and compares all ids.
 """
 
 import argparse
@@ -78,8 +79,8 @@ def ingest(given: argparse.Namespace, home: Path) -> Any:
         deduplication=Deduplication(exact=False),
         max_bad_share=1.0,
     )
-    with process_map(given.workers) as map:
-        return ingest_corpus(config, store=store_of(home), map=map)
+    with process_map(given.workers) as pool:
+        return ingest_corpus(config, store=store_of(home), map=pool)
 
 
 # One vocabulary, in a process of its own
@@ -88,8 +89,9 @@ def ingest(given: argparse.Namespace, home: Path) -> Any:
 def ours(given: argparse.Namespace) -> None:
     store = store_of(given.home)
     config = VocabularyConfig(name=f"v{time.time_ns()}", size=given.size, objective=given.objective)
-    with process_map(given.workers) as map:
-        made = build_vocabulary(config, store.resolve("corpus/text@latest"), store=store, map=map, force=True)
+    corpus = store.resolve("corpus/text@latest")
+    with process_map(given.workers) as pool:
+        made = build_vocabulary(config, corpus, store=store, map=pool, force=True)
     print(json.dumps(store.file(made, "vocab.txt").read_text(encoding="utf-8").splitlines()))
 
 
@@ -156,7 +158,6 @@ def trainer(given: argparse.Namespace) -> None:
         counts = read_counts(store.blob(heldout.files[0]))
         size = sum(len(text.encode()) for text in texts_of(store, "train/"))
         print(f"{size / 1e6:.0f} MB to train on, {counts.total:,} words held out, {given.size:,} entries\n")
-        fresh = 0
         rows: dict[str, list[tuple[float, float, list[str]]]] = {}
         for _ in range(given.rounds):
             for name, side, more in (
@@ -166,7 +167,6 @@ def trainer(given: argparse.Namespace) -> None:
                 ("wordpiece", "ours", {"objective": "wordpiece"}),
             ):
                 forget_parts(home)
-                fresh += 1
                 rows.setdefault(name, []).append(run(side, given, home, **more))
         peer = rows["tokenizers"]
         line = "{:16} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>9} {:>6}"
@@ -258,7 +258,8 @@ def batches(paths: Sequence[Path]) -> Iterator[list[str]]:
     for path in paths:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                some.append(json.loads(line)["text"])
+                row = json.loads(line)
+                some.append(row["text"] if "text" in row else "".join(row["tokens"]))
                 size += len(line)
                 if size > 4_000_000:
                     yield some

@@ -13,7 +13,7 @@ from pipeline.config import VocabularyConfig
 from pipeline.corpus.document import REPLACEMENTS
 from pipeline.errors import ConfigError, InputError
 from pipeline.mapping import Map
-from pipeline.store import Artifact, FileEntry, Part, Recipe, Store
+from pipeline.store import Artifact, Part, Recipe, Store
 from pipeline.vocabulary.card import examples, fit
 from pipeline.vocabulary.counting import count_words
 from pipeline.vocabulary.counts import WordCounts, read_counts
@@ -154,8 +154,8 @@ def replacement_tokens(corpus: Artifact, store: Store) -> tuple[str, ...]:
 
 def _card(made: Learned, config: VocabularyConfig, corpus: Artifact, store: Store, map: Map) -> dict[str, Any]:
     """How the vocabulary, and those it is set beside, fit held-out text; examples of the text where it may be shown."""
-    heldout = partial(_heldout, store.manifest(corpus).matching("heldout/"), store=store, map=map)
-    card = fit(made.entries, made.form, heldout(made.form), store)
+    heldout = partial(count_words, store.manifest(corpus).matching("heldout/"), store=store, map=map)
+    card = fit(made.entries, made.form, own := heldout(made.form), store)
     if config.compare:
         card["beside"] = {}
     for existing in find_compared(config, store):
@@ -164,9 +164,5 @@ def _card(made: Learned, config: VocabularyConfig, corpus: Artifact, store: Stor
     hides_rare = config.min_groups > 1
     if not is_restricted(corpus, store) and (made.counts or not hides_rare):
         among = read_counts(store.blob(made.counts.files[0])) if made.counts and hides_rare else None
-        card |= examples(made.entries, heldout(made.form), store, among)
+        card |= examples(made.entries, own, store, among)
     return card
-
-
-def _heldout(shards: list[FileEntry], form: Form, *, store: Store, map: Map) -> Part:
-    return count_words(shards, form, store=store, map=map)

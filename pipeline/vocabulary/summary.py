@@ -1,4 +1,4 @@
-"""A vocabulary's card as rows for people: how it fits held-out text, beside other vocabularies; examples of the text."""
+"""A vocabulary's card as rows for people: how it fits held-out text beside other vocabularies, examples of the text."""
 
 from typing import Any
 
@@ -34,8 +34,7 @@ def _cells(seen: dict[str, Any], key: str, form: str) -> dict[str, str]:
 
 
 def text_rows(card: dict[str, Any]) -> list[dict[str, str]]:
-    """Rows of (what, text, pieces, times) from `card.json`: split words and dropped characters; none where the corpus
-    is restricted."""
+    """Rows of (what, text, pieces, times) from `card.json`; none where the corpus is restricted."""
     rows = [
         {"what": "split word", "text": each["word"], "pieces": each["pieces"], "times": f"{each['count']:,}"}
         for each in card.get("split_words", [])
