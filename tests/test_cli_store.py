@@ -129,7 +129,8 @@ def test_show_fit_tells_how_a_vocabulary_fits_heldout_text_and_which_words_it_sp
     assert ["entries", "60"] in shown
     assert ["unknown tokens", "0.0000%"] in shown
     (split,) = (line for line in shown if line[:2] == ["split word", "number"])
-    assert len(split[2].split()) > 1 and split[2].replace(" ##", "") == "number"
+    assert len(split[2].split()) > 1
+    assert split[2].replace(" ##", "") == "number"
     assert refusal("show", made, "--fit") == f"{made} is a corpus; --fit is for a vocabulary."
 
 

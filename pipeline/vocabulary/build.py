@@ -61,14 +61,13 @@ def build_vocabulary(
     if not force and (found := store.find(recipe)):
         log.info("found %s", found)
         return found
-    made = _from_base(config, corpus, store, map) if config.base else _learned(config, corpus, store, map)
-    card = _card(made, config, corpus, store, map)
-    is_kept = made.counts is not None and (config.min_groups > 1 or not is_restricted(corpus, store))
     with store.draft(recipe, force=force) as draft:
+        made = _from_base(config, corpus, store, map) if config.base else _learned(config, corpus, store, map)
+        card = _card(made, config, corpus, store, map)
         write_tokenizer_files(draft.folder, made.entries, made.form)
         (draft.folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
         draft.add_all([*TOKENIZER_FILES, "card.json"])
-        if made.counts is not None and is_kept:
+        if made.counts and (config.min_groups > 1 or not is_restricted(corpus, store)):
             draft.include(made.counts.files[0], "counts.arrow")
         artifact = draft.commit(
             totals={"size": len(made.entries)} | (made.counts.record if made.counts else {}),
