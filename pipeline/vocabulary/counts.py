@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 1 << 16
-"""Words in a record batch of a file."""
+"""Words in a record batch of a file; fewer where many groups are kept of each."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class CountsWriter:
 
     def __init__(self, path: Path, groups: int = 0) -> None:
         self._path, self._groups = path, groups
+        self._batch_rows = ROWS // max(1, groups // 4)
         self._waiting: list[WordCounts] = []
         self.rows = 0
 
@@ -157,10 +158,10 @@ class CountsWriter:
         self._writer.close()
 
     def write(self, counts: WordCounts) -> None:
-        """The next words. However they come, a file's batches hold `ROWS` each."""
+        """The next words. However they come, all batches of a file hold as many, but the last."""
         self._waiting.append(counts)
-        if sum(map(len, self._waiting)) >= ROWS:
-            self._flush(ROWS)
+        if sum(map(len, self._waiting)) >= self._batch_rows:
+            self._flush(self._batch_rows)
 
     def _flush(self, least: int) -> None:
         import pyarrow as pa
@@ -169,7 +170,7 @@ class CountsWriter:
             return
         some, first = joined(self._waiting), 0
         while len(some) - first >= least:
-            batch = some.rows(first, min(first + ROWS, len(some)))
+            batch = some.rows(first, min(first + self._batch_rows, len(some)))
             columns = [strings(batch.text, batch.starts).cast(pa.string()), pa.array(batch.counts.astype(np.uint64))]
             if self._groups:
                 flat = pa.array(np.ascontiguousarray(batch.groups).reshape(-1))
