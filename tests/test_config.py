@@ -1,11 +1,11 @@
 """Presets, overrides and settings: what is wrong is said in one sentence, before anything runs."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from pipeline.config import Plug, Settings, bound, load_preset, shipped_presets
+from pipeline.config import BaseVocabulary, Plug, Settings, bound, load_preset, shipped_presets
 from pipeline.errors import ConfigError
 
 
@@ -43,6 +43,31 @@ def test_a_sources_relative_path_is_relative_to_its_preset(tmp_path: Path) -> No
     assert load_preset(path).corpus.sources[0].path == str(tmp_path / "texts/*.txt")
 
 
+def test_an_existing_vocabularys_relative_path_is_relative_to_its_preset_and_a_reference_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    given = ["bert/vocab.txt", "vocabulary/vocab.txt", "/bert", "~/bert", "vocabulary/mine@latest"]
+    compare = ", ".join(f'{{vocabulary = "{each}"}}' for each in given)
+    text = f'extends = "tiny"\n[vocabulary]\nbase = {{vocabulary = "bert"}}\ncompare = [{compare}]\n'
+    preset = load_preset(write(tmp_path / "mine.toml", text))
+    assert preset.vocabulary.base == BaseVocabulary(vocabulary=str(tmp_path / "bert"))
+    anchored = [str(tmp_path / "bert/vocab.txt"), str(tmp_path / "vocabulary/vocab.txt")]
+    assert [each.vocabulary for each in preset.vocabulary.compare] == [*anchored, *given[2:]]
+    other = f'extends = "tiny"\n[vocabulary]\nbase = {{vocabulary = "{given[-1]}"}}\n'
+    base = load_preset(write(tmp_path / "other.toml", other)).vocabulary.base
+    assert base == BaseVocabulary(vocabulary=given[-1])
+
+
+def test_where_an_existing_vocabulary_lies_does_not_count_and_how_it_is_read_does() -> None:
+    def identity(*overrides: str) -> dict[str, Any]:
+        return load_preset("tiny", overrides).vocabulary.identity()
+
+    one, other = (identity(f'vocabulary.base={{vocabulary="{path}"}}') for path in ("/one", "/other"))
+    assert one == other != identity()
+    assert identity('vocabulary.base={vocabulary="/one", lowercase=false}') != one
+    assert identity('vocabulary.base={vocabulary="/one", new_words="append"}') != one
+
+
 def test_values_equal_to_the_default_do_not_count() -> None:
     tiny = load_preset("tiny")
     spelled_out = load_preset("tiny", [f"pretraining.adam_beta1={tiny.pretraining.adam_beta1}"])
@@ -62,6 +87,14 @@ def test_where_it_runs_does_not_count() -> None:
         (["pretraining.max_steps=-3"], "pretraining.max_steps is -3: Input should be greater than or equal to 1"),
         (["pretraining.num_attention_heads=7"], "can't be split over num_attention_heads 7"),
         (["dataset.max_seq_length=256"], "dataset.max_seq_length 256 is over pretraining.max_position_embeddings 128"),
+        (["vocabulary.tokens=['mill ']"], "the token 'mill ' is empty or has a blank at an end; take it away"),
+        (["vocabulary.tokens=['']"], "the token '' is empty or has a blank at an end"),
+        (["vocabulary.tokens=['mill', 'river', 'mill']"], "the token 'mill' is given twice; take one away"),
+        (['vocabulary.tokens=["a\\nb"]'], "the token 'a\\nb' has a line end or a tab in it"),
+        (
+            ["vocabulary.tokens=['mill']", 'vocabulary.base={vocabulary="bert"}'],
+            'tokens are given, but base.new_words = "none" takes a vocabulary as it is',
+        ),
         (["pretraining=3"], "not of the form table.key=value"),
         (["pretraining.seed.x=3"], "pretraining.seed"),
     ],

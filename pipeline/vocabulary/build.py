@@ -46,7 +46,9 @@ def vocabulary_recipe(config: VocabularyConfig, corpus: Artifact, store: Store) 
     # A base is told by its bytes alone; what is set beside it, by its name in the card too.
     files = [replace(base.input, name="vocab.txt")] if base and not base.artifact else []
     compared = [each.input for each in find_compared(config, store)]
-    return Recipe("vocabulary", config, SCHEMA, parents=parents, inputs=(*files, *compared))
+    # The same text, restricted, has the same digest; but what the artifact may show of it is less.
+    extra = (("restricted", "true"),) if is_restricted(corpus, store) else ()
+    return Recipe("vocabulary", config, SCHEMA, parents=parents, inputs=(*files, *compared), extra=extra)
 
 
 def build_vocabulary(

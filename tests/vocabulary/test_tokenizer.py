@@ -14,7 +14,7 @@ from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegac
 
 from pipeline.corpus.cleaning import normalised
 from pipeline.vocabulary.layout import LONGEST_WORD, SPECIALS
-from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, make_tokenizer, write_tokenizer_files
+from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, make_tokenizer, split_tokens, write_tokenizer_files
 
 PIECES = "the mill ##s grind ##ing a b c e i m o u n ##a ##b ##c ##e ##i ##m ##o ##u ##n ' , . ! ? 河 水 磨 é ß σ ı"
 VOCABULARY = [*SPECIALS, *PIECES.split()]
@@ -79,6 +79,46 @@ def test_ids_of_a_corpus_text_are_those_of_googles_own_python(files: Files, text
     text = normalised(text)
     tokens = files.reference.tokenize(text)
     assert files.ours.encode(text, add_special_tokens=False).tokens == tokens
+
+
+WHOLE = ("[NAME]", "New York", "New York City", "磨坊", "a-b")
+
+
+@pytest.fixture(scope="module")
+def with_whole_tokens(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What is read from one folder whose vocabulary has tokens that are kept whole; ours first."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_tokenizer_files(folder, [*SPECIALS, *WHOLE, *PIECES.split()], Form(whole=WHOLE))
+    ours = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return [ours, *(kind.from_pretrained(folder) for kind in (AutoTokenizer, BertTokenizer, BertTokenizerLegacy))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([*WHOLE, *SPECIALS, "New", "[NAME", "new york", "the", "Mills", "河", "磨", ",", " "])
+    ).map("".join)
+)
+@example("[NAME]New York City,New Yorks a-b-b 磨坊磨 [name]")
+def test_every_reader_finds_tokens_kept_whole_as_they_are_written(with_whole_tokens: list[Any], text: str) -> None:
+    ours, *readers = with_whole_tokens
+    expected = ours.encode(text).ids
+    assert [reader(text)["input_ids"] for reader in readers] == [expected] * 3
+
+
+def test_the_longest_of_the_tokens_kept_whole_is_found(with_whole_tokens: list[Any]) -> None:
+    tokens = with_whole_tokens[0].encode("New York City mill[NAME]s New York [name]", add_special_tokens=False).tokens
+    assert tokens[:5] == ["New York City", "mill", "[NAME]", "[UNK]", "New York"]
+    assert tokens[5:] == ["[UNK]", "n", "##a", "##m", "##e", "[UNK]"]
+
+
+def test_tokens_of_one_word_are_parted_from_those_found_as_they_are_written() -> None:
+    given = ["Mill", "MILL", "naïve", "New York", "河", "河水", "a-b", "x" * 100, "y" * 101, "[NAME]"]
+    assert split_tokens(given, True, None) == (
+        ["mill", "naive", "河", "x" * 100],
+        ["New York", "河水", "a-b", "y" * 101, "[NAME]"],
+    )
+    assert split_tokens(given[:3], False, None) == (["Mill", "MILL", "naïve"], [])
 
 
 def ours(lowercase: bool = True, strip_accents: bool | None = None) -> Tokenizer:
