@@ -233,7 +233,8 @@ class VocabularyConfig(Table):
     """Kept whole, as are the corpus' replacement tokens. One that is a single word is an entry like others; one with
     blanks, punctuation or several Chinese characters is found as it is written: give each spelling."""
     base: BaseVocabulary | None = None
-    """A vocabulary to import or to extend, instead of learning one. None learns one."""
+    """A vocabulary to import or to extend, instead of learning one; `objective`, `layout` and `unused` then mean
+    nothing, and `size` only what is appended up to. None learns one."""
     compare: tuple[ExistingVocabulary, ...] = ()
     """Vocabularies beside which the card shows how this one fits held-out text."""
 
@@ -244,6 +245,10 @@ class VocabularyConfig(Table):
         for token in tokens:
             if not token.strip() or token != token.strip():
                 raise ValueError(f"the token {token!r} is empty or has a blank at an end; take it away")
+            if token.startswith("##"):
+                raise ValueError(
+                    f"the token {token!r} begins with ##, as pieces that continue a word do; give the word"
+                )
             if {"\n", "\r", "\t"} & {*token}:
                 raise ValueError(f"the token {token!r} has a line end or a tab in it, which no vocab.txt can hold")
             if token in seen:

@@ -88,6 +88,7 @@ def test_where_it_runs_does_not_count() -> None:
         (["pretraining.num_attention_heads=7"], "can't be split over num_attention_heads 7"),
         (["dataset.max_seq_length=256"], "dataset.max_seq_length 256 is over pretraining.max_position_embeddings 128"),
         (["vocabulary.tokens=['mill ']"], "the token 'mill ' is empty or has a blank at an end; take it away"),
+        (["vocabulary.tokens=['##ing']"], "the token '##ing' begins with ##"),
         (["vocabulary.tokens=['']"], "the token '' is empty or has a blank at an end"),
         (["vocabulary.tokens=['mill', 'river', 'mill']"], "the token 'mill' is given twice; take one away"),
         (['vocabulary.tokens=["a\\nb"]'], "the token 'a\\nb' has a line end or a tab in it"),

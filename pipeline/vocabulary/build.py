@@ -11,14 +11,14 @@ from typing import Any
 
 from pipeline.config import VocabularyConfig
 from pipeline.corpus.document import REPLACEMENTS
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import InputError
 from pipeline.mapping import Map
 from pipeline.store import Artifact, Part, Recipe, Store
 from pipeline.vocabulary.card import examples, fit
 from pipeline.vocabulary.counting import count_words
 from pipeline.vocabulary.counts import WordCounts, read_counts
 from pipeline.vocabulary.existing import extended, find_compared, find_existing, read_existing
-from pipeline.vocabulary.layout import SPECIALS, first_entries
+from pipeline.vocabulary.layout import check_tokens, first_entries
 from pipeline.vocabulary.scripts import WRITTEN_IN, count_letters
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, split_tokens, write_tokenizer_files
 from pipeline.vocabulary.wordpiece import character_counts, train_wordpiece
@@ -109,8 +109,7 @@ def _naming_tokens(form: Form, config: VocabularyConfig, corpus: Artifact, store
     """The form with the tokens to be found as they are written, the corpus' own first; and those that are words."""
     words, written = split_tokens(config.tokens, form.lowercase, form.strip_accents)
     whole = dict.fromkeys([*form.whole, *replacement_tokens(corpus, store), *written])
-    if same := [token for token in SPECIALS if token in whole]:
-        raise ConfigError(f"vocabulary.tokens has {same[0]}, which is a special token already. Take it away.")
+    check_tokens(whole)
     return replace(form, whole=tuple(whole)), words
 
 

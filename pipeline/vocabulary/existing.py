@@ -19,7 +19,7 @@ from pipeline.store import Artifact, Store
 from pipeline.store.artifact import Input
 from pipeline.store.local import sha256_of
 from pipeline.vocabulary.counts import WordCounts
-from pipeline.vocabulary.layout import CONTINUES, SPECIALS, first_entries, is_unused
+from pipeline.vocabulary.layout import CONTINUES, SPECIALS, check_tokens, first_entries, is_unused
 from pipeline.vocabulary.tokenizer import Form, bert_normalizer, bert_pre_tokenizer, load_form
 from pipeline.vocabulary.wordpiece import alphabet_of, character_counts
 from pipeline.vocabulary.words import cut, pieces_of
@@ -52,7 +52,7 @@ def find_existing(config: ExistingVocabulary, store: Store) -> Existing:
     """Where it is. Raises ConfigError where a path leads to no file."""
     if is_reference(config.vocabulary):
         return Existing(store.resolve(config.vocabulary), Path(), config)
-    path = Path(config.vocabulary).expanduser()
+    path = Path(config.vocabulary).expanduser().absolute()  # its folder may name it
     path = path / "vocab.txt" if path.is_dir() else path
     if not path.is_file():
         raise ConfigError(
@@ -75,8 +75,10 @@ def find_compared(config: VocabularyConfig, store: Store) -> list[Existing]:
 
 
 def check_vocabulary(config: VocabularyConfig, store: Store) -> None:
-    """Raise for what the config alone tells: of the layout, and of the existing vocabularies that it names."""
-    first_entries(config.layout, config.unused)
+    """Raise for what can be told before any work: of tokens and layout, and of the vocabularies that are named."""
+    check_tokens(config.tokens)
+    if config.base is None:
+        first_entries(config.layout, config.unused)
     based = [find_existing(config.base, store)] if config.base else []
     for each in (*based, *find_compared(config, store)):
         read_existing(each, config, store)
@@ -122,7 +124,7 @@ def read_vocabulary(path: Path, whole: Sequence[str] = ()) -> list[str]:
             ) from None
         if not entry:
             raise InputError(f"{path}, line {line} is empty; each line is the entry of the id {line - 1}.")
-        if (" " in entry or "\t" in entry) and entry not in whole:
+        if {" ", "\t", "\r"} & {*entry} and entry not in whole:
             raise InputError(
                 f"{path}, line {line}: the entry {entry[:60]!r} has a blank in it, which no word of BERT has. A "
                 f"vocab.txt has entries alone, without counts or ids."

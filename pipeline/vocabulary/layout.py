@@ -4,7 +4,7 @@ Two orders. `compact` has the specials at 0 to 4, then the free slots. `google` 
 [PAD] at 0, [unused0] to [unused98], [UNK] [CLS] [SEP] [MASK] at 100 to 103, then the other free slots.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pipeline.errors import ConfigError
@@ -28,6 +28,14 @@ def first_entries(layout: Layout, unused: int, tokens: Sequence[str] = ()) -> li
             f"specials. Give at least {GOOGLES_GAP}; bert-base-uncased has 994, bert-base-chinese 99."
         )
     return [SPECIALS[0], *slots[:GOOGLES_GAP], *SPECIALS[1:], *slots[GOOGLES_GAP:], *tokens]
+
+
+def check_tokens(tokens: Iterable[str]) -> None:
+    """Raise ConfigError for a token that is a special or named as a free slot is."""
+    for token in tokens:
+        if token in SPECIALS or is_unused(token):
+            what = "a special token" if token in SPECIALS else "the name of a free slot"
+            raise ConfigError(f"vocabulary.tokens has {token}, which is {what} already. Take it away.")
 
 
 def unused_slot(number: int) -> str:

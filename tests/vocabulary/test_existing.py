@@ -69,6 +69,7 @@ def test_what_is_written_one_a_line_is_read_back(tmp_path_factory: pytest.TempPa
         (b"", "line 1 is empty"),
         (b"[PAD]\nmill 17\n", "line 2: the entry 'mill 17' has a blank in it"),
         (b"[PAD]\nmill\t17\n", r"line 2: the entry 'mill\t17' has a blank in it"),
+        (b"[PAD]\rmill\r", r"line 1: the entry '[PAD]\rmill' has a blank in it"),
         (b"[PAD]\nmill\n[UNK]\nmill\n", "line 4: the entry 'mill' stands on line 2 already"),
         (b"[PAD]\n[UNK]\nmill\n[SEP]\n", "has 4 entries, but not [CLS], [MASK]: it is not a vocabulary of BERT"),
     ],
@@ -80,13 +81,17 @@ def test_a_malformed_file_is_told_by_line_and_entry(tmp_path: Path, data: bytes,
     assert str(tmp_path / "vocab.txt") in str(error.value)
 
 
-def test_a_folder_that_has_a_vocabulary_leads_to_it_and_names_it(store: Store, tmp_path: Path) -> None:
+def test_a_folder_that_has_a_vocabulary_leads_to_it_and_names_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "google" / "vocab.txt", "\n".join(ENTRIES))
     for given_path in (path, path.parent):
         found = find_existing(ExistingVocabulary(vocabulary=str(given_path)), store)
         assert (found.path, found.name, found.artifact) == (path, "google", None)
     other = write(tmp_path / "mine.txt", "\n".join(ENTRIES))
     assert find_existing(ExistingVocabulary(vocabulary=str(other)), store).name == "mine"
+    monkeypatch.chdir(path.parent)
+    assert find_existing(ExistingVocabulary(vocabulary="vocab.txt"), store).name == "google"
 
 
 @pytest.mark.parametrize("place", ["nowhere.txt", "."])
@@ -120,6 +125,8 @@ def test_a_file_is_read_as_the_new_vocabulary_unless_it_says_otherwise(
         ({"compare": (ExistingVocabulary(vocabulary="nowhere.txt"),)}, "There is no vocabulary at nowhere.txt"),
         ({"base": BaseVocabulary(vocabulary="vocabulary/none@1")}, "has no vocabulary/none"),
         ({"layout": "google"}, "vocabulary.unused is 0"),
+        ({"tokens": ("mill", "[CLS]")}, "vocabulary.tokens has [CLS], which is a special token already"),
+        ({"tokens": ("[unused7]",)}, "vocabulary.tokens has [unused7], which is the name of a free slot already"),
     ],
 )
 def test_what_a_config_alone_tells_is_refused_before_any_work(
