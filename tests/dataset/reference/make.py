@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import zstandard
 
@@ -59,10 +59,14 @@ def load_original(checkout: Path) -> tuple[ModuleType, ModuleType]:
         setattr(flags, f"DEFINE_{kind}", lambda *_: None)
     stand_in: Any = ModuleType("tensorflow")
     stand_in.flags = flags
-    stand_in.gfile = SimpleNamespace(GFile=lambda path, mode: Path(path).open(mode, encoding="utf-8"))
+    stand_in.gfile = SimpleNamespace(GFile=_opened)
     sys.modules["tensorflow"] = stand_in
     sys.path.insert(0, str(checkout))
     return importlib.import_module("create_pretraining_data"), importlib.import_module("tokenization")
+
+
+def _opened(path: str, _mode: str) -> IO[str]:
+    return Path(path).open(encoding="utf-8")
 
 
 def run(script: ModuleType, raw: str, tokenizer: Any, settings: dict[str, Any]) -> list[Any]:
