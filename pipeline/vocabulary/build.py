@@ -126,7 +126,9 @@ def _counted(config: VocabularyConfig, form: Form, corpus: Artifact, store: Stor
 
 
 def _check_language(counts: WordCounts, corpus: Artifact, store: Store) -> None:
-    lang = str(store.manifest(corpus).config["lang"])
+    """Raise for a corpus whose letters aren't those of the language that most of its documents are said to be in."""
+    languages: dict[str, int] = store.manifest(corpus).totals["languages"]
+    lang = max(sorted(languages), key=lambda each: languages[each])
     if lang not in WRITTEN_IN:
         return
     letters = count_letters(character_counts(counts)[0])
@@ -136,7 +138,7 @@ def _check_language(counts: WordCounts, corpus: Artifact, store: Store) -> None:
         raise InputError(
             f"The language of {corpus} is {lang}, but of its {sum(letters.values()):,} letters {own:,} are "
             f"{' or '.join(sorted(WRITTEN_IN[lang]))}; most are {most}. Give the corpus its language, [corpus] lang, "
-            f"or look at its sources."
+            f"or its rows, or look at its sources."
         )
 
 
