@@ -9,8 +9,8 @@
 stage, with the card and the commit, and `tokenizers`' trainer over the same Arrow files, on all cores. It prints
 seconds of wall clock from start to end of the process, the peak of memory over the process and its children
 (proportional set size, sampled), the share of tokens that both have, and pieces per word on held-out text. `training`
-times the training alone, of growing numbers of distinct words. `encoder` gives both the same texts, each seen once, on
-one core, and compares all ids.
+is the training alone, of growing numbers of distinct words: the text's, then made ones. `encoder` gives both the same
+texts, each seen once, on one core, and compares all ids.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 
@@ -35,20 +35,22 @@ from pipeline.mapping import process_map
 from pipeline.store import Store, open_store
 from pipeline.vocabulary.build import build_vocabulary
 from pipeline.vocabulary.counting import count_words
-from pipeline.vocabulary.counts import WordCounts, read_counts
+from pipeline.vocabulary.counts import CountsWriter, WordCounts, read_counts
 from pipeline.vocabulary.encoder import Encoder
 from pipeline.vocabulary.existing import read_vocabulary
 from pipeline.vocabulary.layout import CONTINUES, SPECIALS
 from pipeline.vocabulary.tokenizer import Form, make_tokenizer
-from pipeline.vocabulary.wordpiece import train_wordpiece
+from pipeline.vocabulary.wordpiece import Objective, train_wordpiece
 from pipeline.vocabulary.words import cut, pieces_of
 
+PROCESSES = ("ours", "tokenizers", "train")
+"""What `trainer` and `training` start themselves."""
 HAN = ("\u3400", "\u9fff")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("table", choices=["trainer", "training", "encoder", "ours", "tokenizers"])
+    parser.add_argument("table", choices=["trainer", "training", "encoder", *PROCESSES])
     parser.add_argument("--text", type=Path, nargs="+", default=[])
     parser.add_argument("--lang", default="en")
     parser.add_argument("--size", type=int, default=30_522)
@@ -59,9 +61,10 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=Path)
     parser.add_argument("--cased", action="store_true")
     parser.add_argument("--home", type=Path, help="of the processes that `trainer` starts")
+    parser.add_argument("--counts", type=Path, help="of those that `training` starts")
     given = parser.parse_args()
-    tables = {"trainer": trainer, "training": training, "encoder": encoder, "ours": ours, "tokenizers": theirs}
-    tables[given.table](given)
+    tables = {"trainer": trainer, "training": training, "encoder": encoder}
+    (tables | {"ours": ours, "tokenizers": theirs, "train": train})[given.table](given)
 
 
 def store_of(home: Path) -> Store:
@@ -203,27 +206,54 @@ def training(given: argparse.Namespace) -> None:
         corpus = ingest(given, Path(folder))
         store = store_of(Path(folder))
         part = count_words(store.manifest(corpus).matching("train/"), Form(), store=store)
-        real = dict(read_counts(store.blob(part.files[0])))
-    draw, words = random.Random(1), sorted(real)
-    letters = [word for word in words if word.isalpha() and len(word) > 2]
-    print("distinct words   characters   seconds   microseconds a character")
-    train(WordCounts.of({"warm": 2, "warmer": 3}), given)
-    for wanted in (330_000, 1_000_000, 2_000_000, 5_000_000):
-        counts = dict(list(real.items())[:wanted])
+        tables = list(growing(dict(read_counts(store.blob(part.files[0]))), Path(folder)))
+        print("objective  distinct words  characters  seconds  microseconds and  bytes a character    MB")
+        for objective in get_args(Objective):
+            for path in tables:
+                rows = [timed(path, objective, given) for _ in range(given.rounds)]
+                words, characters, mb = (max(row[name] for row in rows) for name in ("words", "characters", "mb"))
+                seconds = statistics.median(row["seconds"] for row in rows)
+                each = f"{1e6 * seconds / characters:16.3f}  {1e6 * mb / characters:21.0f} {mb:6.0f}"
+                print(f"{objective:9}  {words:14,} {characters:11,} {seconds:8.2f}  {each}", flush=True)
+
+
+def growing(counts: dict[str, int], folder: Path) -> Iterator[Path]:
+    """Files of more and more words."""
+    draw = random.Random(1)
+    letters = [word for word in sorted(counts) if word.isalpha() and len(word) > 2]
+    for wanted in (len(counts), 330_000, 1_000_000, 2_000_000, 5_000_000):
         while len(counts) < wanted:
-            word = draw.choice(letters) + draw.choice(letters)[:6]
-            counts[word] = 1 + int(draw.paretovariate(1.2))
-        table = WordCounts.of(counts)
-        started = time.monotonic()
-        train(table, given)
-        seconds = time.monotonic() - started
-        characters = len(table.text)
-        print(f"{len(table):14,} {characters:12,} {seconds:9.2f} {1e6 * seconds / characters:10.3f}")
+            counts[draw.choice(letters) + draw.choice(letters)[:6]] = 1 + int(draw.paretovariate(1.2))
+        path = folder / f"{wanted}.arrow"
+        with CountsWriter(path) as file:
+            file.write(WordCounts.of(counts))
+        yield path
 
 
-def train(counts: WordCounts, given: argparse.Namespace) -> None:
-    how = {"size": given.size, "min_frequency": 2, "min_character_frequency": 2, "reserved": SPECIALS}
-    train_wordpiece(counts, objective=given.objective, **how)
+def timed(path: Path, objective: str, given: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, __file__, "train", "--counts", str(path), "--objective", objective]
+    done = subprocess.run([*command, "--size", str(given.size)], stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def train(given: argparse.Namespace) -> None:
+    """In a process of its own: seconds, and the peak of resident memory above what the process had, its counts too."""
+    counts = read_counts(given.counts)
+    how = {"min_frequency": 2, "min_character_frequency": 2, "objective": given.objective, "reserved": SPECIALS}
+    train_wordpiece(counts.rows(0, 1_000), size=2_000, **how)  # compiled, or read from its cache
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident_mb("VmRSS")
+    started = time.monotonic()
+    train_wordpiece(counts, size=given.size, **how)
+    seconds = time.monotonic() - started
+    characters = int((counts.text & 0xC0 != 0x80).sum())
+    mb = resident_mb("VmHWM") - before
+    print(json.dumps({"words": len(counts), "characters": characters, "seconds": seconds, "mb": mb}))
+
+
+def resident_mb(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
 
 
 def encoder(given: argparse.Namespace) -> None:

@@ -6,8 +6,8 @@ stood; those that no longer hold are passed over. Pairs wait in a heap that know
 fallen is brought up to date when it reaches the top; one that rises at once: of counts those of the pairs that a merge
 makes, of likelihoods those of all pairs of the merged symbols, as these grow rarer.
 
-Legend: N characters of all words, W words, M symbols, P pairs. Memory: 13 bytes a character at first, and 8 more for
-each merge that it takes part in; 60 a pair.
+Legend: N characters of all words, W words, M symbols, P pairs. Memory: 9 bytes a character, and 4 for each position
+that is noted of a pair, of which there are 3 a character at most (2.1 of English words); 60 a pair.
 """
 
 from typing import NamedTuple
@@ -194,7 +194,7 @@ def rehash(pairs):  # type: ignore[no-untyped-def]
 def find_pairs(spelling, symbols, pairs, places, found):  # type: ignore[no-untyped-def]
     """Count the symbols and pairs of the words, and note where the pairs stand; stops where there is no room for them.
 
-    found: int32 [N], for the pair of each position. Returns whether there was room.
+    found: int32 [N], room for the pair of each position. Returns whether there was room.
     """
     size = len(spelling.symbols)
     for at in range(size):

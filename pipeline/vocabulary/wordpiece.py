@@ -53,6 +53,8 @@ FEWEST_PAIRS = 1 << 16
 SURPLUS = 1.25
 """`wordpiece` learns so many times the entries that it keeps."""
 MOST_EXACT = 2**53
+MOST_CHARACTERS = 2**31 - 1
+"""Of the distinct words together: positions are kept in 32 bits."""
 CODE_POINTS = 0x110000
 Objective = Literal["bpe", "wordpiece"]
 
@@ -70,7 +72,7 @@ def train_wordpiece(
 
     A hard cap: at most `size` entries. A word that is reserved is encoded whole already, and teaches no piece.
     Raises ConfigError where what is reserved and the alphabet alone are more, InputError for counts that can't be
-    added up exactly.
+    added up exactly, or words of over 2^31 characters together.
     """
     alphabet = alphabet_of(counts, min_character_frequency)
     vocabulary = list(dict.fromkeys([*reserved, *alphabet]))
@@ -78,11 +80,15 @@ def train_wordpiece(
         raise ConfigError(_too_small(counts, size, min_character_frequency, list(reserved)))
     known = set(vocabulary)
     if counts.total * LONGEST_WORD >= MOST_EXACT:
-        raise InputError(f"The words stand {counts.total:,} times: too often for their pairs to be counted exactly.")
-    first, wanted = len(vocabulary), size if objective == "bpe" else round(size * SURPLUS)
-    merges = Merges(counts, alphabet, {*reserved}, wanted)
+        raise InputError(
+            f"The words stand {counts.total:,} times: too often for their pairs to be counted exactly, which "
+            f"{MOST_EXACT // LONGEST_WORD:,} times can be. Train on a part of the corpus."
+        )
+    likelihood = objective == "wordpiece"
+    first, wanted = len(vocabulary), round(size * SURPLUS) if likelihood else size
     with progress("learning pieces", wanted - first) as advance:
-        for piece in merges.pieces(min_frequency, likelihood=objective == "wordpiece"):
+        # Named by nothing, the arrays of merges are gone with the loop: `_most_used` needs room of its own.
+        for piece in Merges(counts, alphabet, {*reserved}, wanted).pieces(min_frequency, likelihood=likelihood):
             if len(vocabulary) == wanted:
                 break
             if piece not in known:
@@ -156,7 +162,8 @@ class Merges:
         while True:
             self._pairs = _empty_pairs(capacity)
             self._places = Places(np.empty(3 * characters, np.int32), *_empty_segments(capacity))
-            if find_pairs(self._spelling, self._symbols, self._pairs, self._places, self._room[0]):
+            free = self._places.positions[characters : 2 * characters]  # the words' own pairs take less than the first
+            if find_pairs(self._spelling, self._symbols, self._pairs, self._places, free):
                 break
             self._symbols.counts[:] = 0
             capacity *= 4
@@ -247,4 +254,9 @@ def _spelling(counts: WordCounts, alphabet: Sequence[str], reserved: set[str]) -
     symbols, lengths, words = np.empty(size, np.int32), np.empty(size, np.uint8), np.empty(size, np.int32)
     ids = (first_ids, later_ids)
     used = spell(counts.text, counts.starts, is_kept, LONGEST_WORD, *ids, symbols, lengths, words)
+    if used > MOST_CHARACTERS:
+        raise InputError(
+            f"The {len(counts):,} distinct words have {used:,} characters; training takes at most {MOST_CHARACTERS:,}. "
+            f"Raise vocabulary.min_groups, so that rare words are left out, or train on a part of the corpus."
+        )
     return Spelling(symbols[:used], lengths[:used], words[:used], counts.counts)

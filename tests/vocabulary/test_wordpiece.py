@@ -236,6 +236,13 @@ def test_counts_that_can_not_be_added_exactly_are_refused() -> None:
         trained({word: count << 50 for word, count in HUGS.items()}, 100)
 
 
+def test_more_characters_than_32_bits_count_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wordpiece, "MOST_CHARACTERS", 16)
+    with pytest.raises(InputError, match="6 distinct words have 17 characters; training takes at most 16"):
+        trained(HUGS | {"a": 1}, 100)
+    assert trained(HUGS, 100) == [*SPECIALS, *ALPHABET, *BY_HAND]
+
+
 def test_an_empty_table_of_counts_leaves_what_is_reserved() -> None:
     assert trained({}, 100) == list(SPECIALS)
     assert np.array_equal(WordCounts.of({}).starts, [0])
