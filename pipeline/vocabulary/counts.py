@@ -170,7 +170,8 @@ class CountsWriter:
             return
         some, first = joined(self._waiting), 0
         while len(some) - first >= least:
-            batch = some.rows(first, min(first + self._batch_rows, len(some)))
+            last = min(first + self._batch_rows, len(some))
+            batch = joined([some.rows(first, last)])  # its own text alone: Arrow writes what is cut off
             columns = [strings(batch.text, batch.starts).cast(pa.string()), pa.array(batch.counts.astype(np.uint64))]
             if self._groups:
                 flat = pa.array(np.ascontiguousarray(batch.groups).reshape(-1))

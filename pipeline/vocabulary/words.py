@@ -423,7 +423,7 @@ def count_numbers(numbers, ends, first, owners, counts, groups):  # type: ignore
 
 @njit(cache=True)
 def visible_characters(text, kinds):  # type: ignore[no-untyped-def]
-    """How many characters there are but blanks and those that normalisation takes out."""
+    """How many characters there are but blanks and those that normalisation takes out; all outside the table count."""
     count = at = 0
     while at < len(text):
         lead = int(text[at])
