@@ -107,16 +107,17 @@ def _decoded(text, at):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def count_characters(text, starts, counts, sums, joins):  # type: ignore[no-untyped-def]
-    """Add up how often each code point stands: int64 [0x110000]; and which stand beside others: bool [0x110000]."""
+def count_characters(text, starts, counts, sums, begins, continues):  # type: ignore[no-untyped-def]
+    """Add up how often each code point stands: int64 [0x110000]; note which begin and continue words of several."""
     for word in range(len(counts)):
-        at, last = starts[word], starts[word + 1]
-        point, after = _decoded(text, at)
-        is_alone = after == last
+        first, last = starts[word], starts[word + 1]
+        point, at = _decoded(text, first)
+        sums[point] += counts[word]
+        begins[point] |= at < last
         while at < last:
             point, at = _decoded(text, at)
             sums[point] += counts[word]
-            joins[point] |= not is_alone
+            continues[point] = True
 
 
 @njit(cache=True)

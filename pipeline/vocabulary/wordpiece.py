@@ -113,18 +113,25 @@ def _most_used(vocabulary: list[str], first: int, counts: WordCounts, size: int)
 def alphabet_of(counts: WordCounts, min_frequency: int) -> list[str]:
     """The single-character pieces, each character that is frequent enough and, where it joins others, both its forms.
 
-    Characters that always stand alone (Chinese, punctuation: pre-tokenisation parts them) get no `##` twin.
+    Characters that always stand alone (Chinese, punctuation: pre-tokenisation parts them) get no `##` twin; nor do
+    signs that only ever begin a word, such as £, whereas a letter or digit that begins one will continue another.
     """
-    sums, joins = character_counts(counts)
+    return _alphabet(*character_counts(counts), min_frequency)
+
+
+def _alphabet(sums: Int64, joins: npt.NDArray[np.bool_], min_frequency: int) -> list[str]:
     kept = [chr(point) for point in np.flatnonzero(sums >= min_frequency)]
     return kept + [CONTINUES + character for character in kept if joins[ord(character)]]
 
 
 def character_counts(counts: WordCounts) -> tuple[Int64, npt.NDArray[np.bool_]]:
-    """Of each code point how often it stands, and whether it ever stands beside another: [0x110000]."""
-    sums, joins = np.zeros(CODE_POINTS, np.int64), np.zeros(CODE_POINTS, np.bool_)
-    count_characters(counts.text, counts.starts, counts.counts, sums, joins)
-    return sums, joins
+    """Of each code point how often it stands, and whether it has a continuing form: [0x110000]."""
+    sums = np.zeros(CODE_POINTS, np.int64)
+    begins, continues = np.zeros(CODE_POINTS, np.bool_), np.zeros(CODE_POINTS, np.bool_)
+    count_characters(counts.text, counts.starts, counts.counts, sums, begins, continues)
+    for point in np.flatnonzero(begins & ~continues):
+        continues[point] = chr(point).isalnum()
+    return sums, continues
 
 
 def _too_small(counts: WordCounts, size: int, min_frequency: int, reserved: list[str]) -> str:
@@ -132,8 +139,7 @@ def _too_small(counts: WordCounts, size: int, min_frequency: int, reserved: list
     sums, joins = character_counts(counts)
 
     def entries(least: int) -> int:
-        kept = [chr(point) for point in np.flatnonzero(sums >= least)]
-        return len({*reserved, *kept, *(CONTINUES + each for each in kept if joins[ord(each)])})
+        return len({*reserved, *_alphabet(sums, joins, least)})
 
     text = (
         f"vocabulary.size is {size:,}, but specials, free slots and tokens ({len(reserved):,}) and the characters that "

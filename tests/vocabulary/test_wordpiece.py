@@ -75,6 +75,10 @@ def test_a_character_that_always_stands_alone_has_no_continuing_twin() -> None:
     assert alphabet_of({"河": 9, "mo": 9, ".": 9, "水": 1}, 2) == [".", "m", "o", "河", "##m", "##o"]
 
 
+def test_a_sign_that_only_begins_words_has_no_continuing_twin_but_a_letter_has() -> None:
+    assert alphabet_of({"£q": 9, "a€b": 9, "€": 2}, 2) == ["a", "b", "q", "£", "€", "##a", "##b", "##q", "##€"]
+
+
 def test_a_reserved_word_is_encoded_whole_and_teaches_no_piece() -> None:
     vocabulary = trained(HUGS, 100, reserved=[*SPECIALS, "pun", "##ug"])
     # 20 u-g, a piece that is there already; 15 h-ug; p-ug and hug-s; u-n stands in bun alone
