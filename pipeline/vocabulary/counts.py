@@ -169,9 +169,8 @@ class CountsWriter:
             return
         some, first = joined(self._waiting), 0
         while len(some) - first >= least:
-            batch = joined(
-                [some.rows(first, min(first + ROWS, len(some)))]
-            )  # its text alone: Arrow writes what is cut off
+            # Joined is a copy: Arrow pads what it writes of a slice otherwise than an array of the same words.
+            batch = joined([some.rows(first, min(first + ROWS, len(some)))])
             columns = [strings(batch.text, batch.starts).cast(pa.string()), pa.array(batch.counts.astype(np.uint64))]
             if self._groups:
                 flat = pa.array(np.ascontiguousarray(batch.groups).reshape(-1))
