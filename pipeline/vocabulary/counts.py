@@ -171,7 +171,7 @@ class CountsWriter:
         some, first = joined(self._waiting), 0
         while len(some) - first >= least:
             last = min(first + self._batch_rows, len(some))
-            batch = joined([some.rows(first, last)])  # its own text alone: Arrow writes what is cut off
+            batch = joined([some.rows(first, last)])  # a copy: of a slice Arrow writes what stands around it too
             columns = [strings(batch.text, batch.starts).cast(pa.string()), pa.array(batch.counts.astype(np.uint64))]
             if self._groups:
                 flat = pa.array(np.ascontiguousarray(batch.groups).reshape(-1))

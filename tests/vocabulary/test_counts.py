@@ -1,6 +1,6 @@
 """Counts read back from their files as they were written, and a file's bytes are its words' alone."""
 
-import itertools
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def test_a_file_has_the_same_bytes_however_its_words_are_handed_over(
     rng = np.random.default_rng(1)
     for name in range(20):
         bounds = [0, *sorted(rng.integers(0, 48, 6).tolist()), 47]
-        pieces = [counts.rows(low, high) for low, high in itertools.pairwise(bounds)]
+        pieces = [counts.rows(low, high) for low, high in pairwise(bounds)]
         assert write(tmp_path / str(name), pieces, groups).read_bytes() == expected
     assert [len(batch) for batch in read_batches(tmp_path / "whole")] == [10, 10, 10, 10, 7]
 
