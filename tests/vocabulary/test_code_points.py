@@ -83,7 +83,6 @@ def test_between_letters_each_does_what_the_table_says(form: Form) -> None:
         ("\U000e0100", "uncased", DROP, ""),
         ("\u302e", "uncased", ORACLE, ""),
         ("\u302e", "cased", LETTER, "\u302e"),
-        ("\ud800", "cased", ORACLE, ""),
     ],
 )
 def test_kinds_worked_by_hand(character: str, form: str, kind: int, text: str) -> None:
