@@ -147,6 +147,13 @@ def test_a_group_that_is_spread_over_shards_counts_once(store: Store, order: int
     assert part.record["words"] == 13
 
 
+def test_a_group_counts_once_however_often_a_word_stands_in_it(store: Store) -> None:
+    entries = [shard(store, [("mill x\u302e mill x\u302e", "ann"), ("x\u302e mill the", "ann"), ("the", "bob")])]
+    part = count_words(entries, Form(), min_groups=2, store=store)
+    assert counted(store, part) == {"the": 2}
+    assert (part.record["rare_words"], part.record["rare_occurrences"]) == (2, 6)
+
+
 def test_a_word_of_one_group_too_few_stands_nowhere_in_the_file(store: Store) -> None:
     entries = [shard(store, documents) for documents in SPREAD]
     two = count_words(entries, Form(), min_groups=2, store=store)
@@ -191,12 +198,15 @@ def test_minimum_groups_is_exact_across_shards(
     assert part.record["words"] == words.total()
 
 
-def test_minimum_groups_holds_where_every_table_spills(store: Store, tiny: None) -> None:
-    texts = [" ".join(f"w{number}" for number in range(300) if number % 7 >= group) for group in range(7)]
-    entries = [shard(store, [(text, f"g{n}")] * 2) for n, text in enumerate(texts)]
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_minimum_groups_holds_where_every_table_spills(store: Store, tiny: None, size: int) -> None:
+    texts = [" ".join(f"w{n} a\u302e{n}" for n in range(300) if n % 7 >= group) for group in range(7)]
+    documents = [(text, f"g{group}") for group, text in enumerate(texts)]
+    entries = [shard(store, documents[at : at + size] * 2) for at in range(0, 7, size)]
     for least in (2, 6, 7):
         part = count_words(entries, Form(), min_groups=least, store=store)
-        assert counted(store, part) == {f"w{n}": 2 * (n % 7 + 1) for n in range(300) if n % 7 + 1 >= least}
+        enough = {n: 2 * (n % 7 + 1) for n in range(300) if n % 7 + 1 >= least}
+        assert counted(store, part) == {f"{word}{n}": count for word in ("w", "a\u302e") for n, count in enough.items()}
 
 
 def test_what_was_counted_is_not_counted_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,14 @@ def test_a_memo_that_was_full_forgets_and_fills_anew(monkeypatch: pytest.MonkeyP
     assert encoded(Encoder(tokenizer), texts) == ids_of(tokenizer, texts)
 
 
+def test_marks_are_put_in_canonical_order_where_accents_are_stripped() -> None:
+    for form, order in ((Form(), "a\U0001d165\u302e"), (Form(lowercase=False), "a\u302e\U0001d165")):
+        tokenizer = tokenizer_for(["a\u302e\U0001d165"], form)
+        first, *others = order
+        expected = [tokenizer.token_to_id(token) for token in (first, *(f"##{mark}" for mark in others))]
+        assert encoded(Encoder(tokenizer), ["a\u302e\U0001d165"]) == [expected] == ids_of(tokenizer, [order])
+
+
 def small(*whole: str) -> Tokenizer:
     return make_tokenizer([*SPECIALS, *"a b m s ] [ mask ##a ##b the ##the".split(), *whole], Form(whole=whole))
 
