@@ -20,7 +20,7 @@ from pipeline.progress import progress
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Store
 from pipeline.vocabulary.encoder import Encoder
 
-SCHEMA = 1
+SCHEMA = 2
 DOCUMENTS_AT_ONCE = 200
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.sentences import ABBREVIATIONS, split_sentences
+from pipeline.dataset.marks import ABBREVIATIONS
+from pipeline.dataset.sentences import split_sentences
 
 CPU_SECONDS = 10
 """A hundred times what a line of a million characters takes, and a thousandth of what a square of it would."""
