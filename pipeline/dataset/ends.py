@@ -1,7 +1,8 @@
 """Where a sentence ends: the rules, compiled, for one place in a text at a time.
 
-Every function looks at a few characters around its place, but for blanks and marks, which it passes over once.
-Places are in bytes. What a scan carries along, `sentences` keeps.
+A rule looks at a few characters around its place, but for marks and blanks, which it passes over; so a text costs what
+its length is. What a scan carries along, `sentences` keeps; its compiled code is cached by its own file, so touch that
+after a change here.
 """
 
 from typing import Any
@@ -42,11 +43,11 @@ _LONGEST_TAG = 14
 
 
 @njit(cache=True)
-def opens(text: Bytes, at: int, end: int, begin: int, kinds: Bytes, speaking: bool) -> bool:
-    """Whether a quotation in Han or kana opens here; brackets open none inside one."""
+def opens(text: Bytes, at: int, end: int, begin: int, kinds: Bytes, closer: int) -> bool:
+    """Whether a quotation in Han or kana opens here; inside speech that ends with `closer` only such speech anew."""
     point, size = point_at(text, at, end)
     kind = kinds[point]
-    if kind == CLOSE or (speaking and kind != SPEECH):
+    if kind == CLOSE or (closer >= 0 and point + 1 != closer):
         return False
     if point >= 0x3000:
         return True
@@ -76,12 +77,22 @@ def past_closing(text: Bytes, at: int, end: int, kinds: Bytes, closer: int) -> t
     while at < end:
         point, size = point_at(text, at, end)
         kind = kinds[point]
-        if kind != CLOSE and kind != QUOTE:
+        if kind == BLANK and _stands_alone(text, at + size, end, kinds):
+            at += size
+            continue
+        if kind not in (CLOSE, QUOTE):
             break
         if kind == QUOTE and point != closer and is_han(kind_at(text, at + size, end, kinds)):
             break  # it opens
         closed, quoted, at = closed or point == closer, quoted or (point != 0x29 and point != 0x5D), at + size
     return at, closed, quoted
+
+
+@njit(cache=True)
+def _stands_alone(text: Bytes, at: int, end: int, kinds: Bytes) -> bool:
+    """Whether a quotation mark is here that a blank follows, as in French or in tokenised text: it closes."""
+    point, size = point_at(text, at, end)
+    return (kinds[point] == QUOTE or point == 0xBB) and kind_at(text, at + size, end, kinds) in (BLANK, BREAK)
 
 
 @njit(cache=True)
@@ -112,7 +123,7 @@ def ends(
         if following in (COMMA, DASH):
             return False
         return sort != DOTS or _breaks_off(text, begin, mark, at, end, kinds)
-    if following != BLANK:
+    if following != BLANK or mark == begin:
         return False
     return _western(text, begin, mark, sort, at, end, quoted, known)
 
@@ -134,7 +145,7 @@ def _quotation_ends(text: Bytes, begin: int, opened: int, at: int, end: int, kin
         return opened == begin
     if opened > begin:
         before = kind_at(text, place_before(text, opened, begin), end, kinds)
-        if before not in (COMMA, DASH, BLANK) and before < CLOSE:
+        if before not in (COMMA, DASH, BLANK, SAYS) and before < CLOSE:
             return False
     return not _says(text, at, end, kinds)
 
@@ -143,7 +154,7 @@ def _quotation_ends(text: Bytes, begin: int, opened: int, at: int, end: int, kin
 def _says(text: Bytes, at: int, end: int, kinds: Bytes) -> bool:
     """Whether the clause at `at` says who spoke: it ends with a verb of speaking, or has one with its particle."""
     first = point_at(text, at, end)[0]
-    if first == 0x3068 or first == 0x3063:  # Japanese to, tte
+    if first in (0x3068, 0x3063, 0x7684):  # Japanese to and tte, Chinese de: what was said is part of a clause
         return True
     before, last, kind = 0, first, OTHER
     for _ in range(_LONGEST_TAG):
@@ -182,29 +193,29 @@ def _western(
 def _abbreviates(text: Bytes, begin: int, dot: int, at: int, end: int, known: Tables) -> bool:
     """Whether the full stop at `dot` belongs to the word before it, as far as the word at `at` tells."""
     kinds = known.kinds
-    first, capitals, digits, width = dot, True, True, 0
+    first, initials, acronym, digits, width = dot, True, True, True, 0
     while first > begin:
         place = place_before(text, first, begin)
         kind = kind_at(text, place, end, kinds)
         if kind not in (SMALL, CAPITAL, DIGIT, DOT) and (kind != OTHER or text[place] < 0x80):
             break
         width = 0 if kind == DOT else width + 1
-        capitals &= kind == DOT or (kind == CAPITAL and width == 1)
-        digits &= kind == DIGIT
-        first = place
+        initials &= kind == DOT or (kind == CAPITAL and width == 1)
+        acronym, digits, first = acronym and kind == CAPITAL, digits and kind == DIGIT, place
         if dot - first > 8:
             return False
     if first == dot:
         return False
     if digits or (dot - first == 1 and first == begin):
         return first == begin and dot - first < 4  # the number of a list's item
-    starts = _role(text, _past_opening(text, at, end, kinds), end, known) & STARTS
-    if capitals:
+    at = _past_opening(text, at, end, kinds)
+    starts, number = _role(text, at, end, known) & STARTS, kind_at(text, at, end, kinds) == DIGIT
+    if initials:
         return first == begin or not starts
+    if acronym and not number and kind_at(text, at + 1, end, kinds) != CAPITAL:
+        return False  # an abbreviation is in capitals only amid capitals
     role = _role(text, first, dot, known)
-    if role & NUMBERED and kinds[point_at(text, at, end)[0]] == DIGIT:
-        return True
-    return bool(role & NEVER) or (bool(role & RARELY) and not starts)
+    return bool(role & NEVER) or bool(role & RARELY and not starts) or bool(role & NUMBERED and number)
 
 
 @njit(cache=True)

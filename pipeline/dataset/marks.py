@@ -29,7 +29,7 @@ _HAN = [
 ]
 _CHARACTERS = {
     SAYS: "说說道问問答喊叫嚷骂罵吼曰",
-    SAID: "着著完罢罷",
+    SAID: "着著",
     DIGIT: "０１２３４５６７８９",
     COMMA: ",;:，、：､",
     DASH: "-–—―─",
@@ -57,11 +57,11 @@ _WORDS = {
         jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri
         a.m p.m u.s u.k u.n d.c ph.d m.d b.a m.a b.sc m.sc ave blvd rd min max hr hrs lb lbs oz yd yds
     """,
-    NUMBERED: "no nos art arts p b c d n l nr app cl par pt bk tab",
+    NUMBERED: "no nos art arts p b c d n l nr app cl par pt bk tab ext",
     STARTS: """
         the a an this that these those he she it we they i you his her its our their my your there here what who why
         how but and so yet if when while where after before however although though because since as in on
-        at for from by with then thus also both each some most many all no not one
+        at for from by with then thus also both each some most many all no not one hers mine nobody
     """,
 }
 ABBREVIATIONS = frozenset(f"{_WORDS[NEVER]} {_WORDS[RARELY]}".split())

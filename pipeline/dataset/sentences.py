@@ -94,7 +94,7 @@ def _split_line(
             return begins, used, at
         if kind < DOT:
             closed, quoted, at = point == closer, False, at + size
-            if not closed and opens(text, mark, end, begins[used - 1], kinds, speaks):
+            if not closed and opens(text, mark, end, begins[used - 1], kinds, closer if speaks else -1):
                 closer, opened, kept, speaks = point + (kind != QUOTE), mark, used, kind != BRACKET
         else:
             at, sort = past_marks(text, at, end, kinds)
