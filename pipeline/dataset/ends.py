@@ -184,8 +184,10 @@ def _western(
         return True
     if kind == SMALL:
         return kind_at(text, at + 1, end, kinds) == CAPITAL  # as in iPhone
-    if kind in (COMMA, DOT) or (kind == CLOSE and text[at] != 0x27):
+    if kind == COMMA or (kind == CLOSE and text[at] != 0x27):
         return False
+    if kind == DOT and kind_at(text, at + 1, end, kinds) in (BLANK, BREAK):
+        return False  # an ellipsis of spaced dots
     return sort != DOT or quoted or not _abbreviates(text, begin, mark, at, end, known)
 
 
