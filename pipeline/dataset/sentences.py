@@ -101,7 +101,7 @@ def _split_line(
             at, closed, quoted = past_closing(text, at, end, kinds, closer)
         if closed:
             closer, speaks = -1, False
-            if at - begins[kept - 1] <= 3 * longest:
+            if at - begins[kept - 1] <= 3 * longest:  # bytes, of which Han has three
                 used = kept
         if sort and ends(text, begins[used - 1], mark, sort, at, end, opened if closed else -1, quoted, known):
             at = past_blanks(text, at, end, kinds, False)
