@@ -27,7 +27,7 @@ from pipeline.vocabulary.encoder import token_type
 from pipeline.vocabulary.layout import CONTINUES, SPECIALS
 from pipeline.vocabulary.tokenizer import load_tokenizer
 
-SCHEMA = 1
+SCHEMA = 2
 SPLITS = ("train", "heldout")
 ROWS_AT_ONCE = 4_096
 DECIDES_PAIRS = ("max_seq_length", "short_seq_prob", "random_next_share", "seed")

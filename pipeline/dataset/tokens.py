@@ -7,21 +7,20 @@ length, seed or pass doesn't repeat it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.corpus.document import read_documents
-from pipeline.dataset.sentences import split_sentences
+from pipeline.dataset.sentences import sentence_spans
 from pipeline.progress import progress
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Store
+from pipeline.vocabulary.counts import spans_of
 from pipeline.vocabulary.encoder import Encoder
 
-SCHEMA = 1
-DOCUMENTS_AT_ONCE = 200
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -56,33 +55,40 @@ def tokenise_shard(entry: FileEntry, *, vocabulary: Artifact, store: Store) -> P
 
 
 def _tokenise(draft: PartDraft, *, entry: FileEntry, vocabulary: Artifact, store: Store) -> dict[str, Any]:
+    import pyarrow as pa
+
     encoder = Encoder.load(store, vocabulary)
-    pieces = [np.empty(0, encoder.dtype)]
-    sentence_lengths, document_lengths = list[int](), list[int]()
-    documents = read_documents(store.blob(entry))
-    with progress(f"tokenising {entry.path}", entry.rows) as advance:
-        while some := list(islice(documents, DOCUMENTS_AT_ONCE)):
-            sentences = [split_sentences(document.text) for document in some]
-            flat = [sentence for each in sentences for sentence in each]
-            ids, starts = encoder.encode(flat)
-            sentence_lengths += np.diff(starts).tolist()
-            document_lengths += map(len, sentences)
-            pieces.append(ids)
-            advance(len(some))
+    tokens = [np.empty(0, encoder.dtype)]
+    sentence_lengths, document_lengths = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    with pa.memory_map(str(store.blob(entry))) as source, progress(f"tokenising {entry.path}", entry.rows) as advance:
+        reader = pa.ipc.open_file(source)
+        for number in range(reader.num_record_batches):
+            text, starts = spans_of(reader.get_batch(number)["text"])
+            sentences, counts = sentence_spans(text, starts)
+            ids, id_starts = encoder.encode_flat(text, sentences)
+            tokens.append(ids)
+            sentence_lengths.append(np.diff(id_starts))
+            document_lengths.append(counts)
+            advance(len(counts))
     arrays = {
-        "tokens": np.concatenate(pieces),
-        "sentence_starts": np.concatenate(([0], np.cumsum(sentence_lengths, dtype=np.int64))).astype(np.int64),
-        "document_starts": np.concatenate(([0], np.cumsum(document_lengths, dtype=np.int64))).astype(np.int64),
+        "tokens": np.concatenate(tokens),
+        "sentence_starts": _starts(sentence_lengths),
+        "document_starts": _starts(document_lengths),
     }
     for name, array in arrays.items():
         np.save(draft.folder / f"{name}.npy", array, allow_pickle=False)
         draft.add(f"{name}.npy")
     return {
-        "documents": len(document_lengths),
+        "documents": len(arrays["document_starts"]) - 1,
         "documents_with_text": _with_text(arrays["sentence_starts"], arrays["document_starts"]),
-        "sentences": len(sentence_lengths),
-        "tokens": int(sum(sentence_lengths)),
+        "sentences": len(arrays["sentence_starts"]) - 1,
+        "tokens": len(arrays["tokens"]),
     }
+
+
+def _starts(lengths: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Where each begins, and the end of the last."""
+    return np.concatenate(([0], np.cumsum(np.concatenate(lengths)))).astype(np.int64)
 
 
 def _with_text(sentence_starts: npt.NDArray[np.int64], document_starts: npt.NDArray[np.int64]) -> int:
