@@ -149,7 +149,8 @@ def extended(
     New are `tokens`, all of them; the characters of the words that stand often enough; then words. Raises ConfigError
     where there is no room.
     """
-    new = [token for token in dict.fromkeys(tokens) if token not in set(base)]
+    known = set(base)
+    new = [token for token in dict.fromkeys(tokens) if token not in known]
     appends = config.base is not None and config.base.new_words == "append"
     room = config.size - len(base) if appends else sum(map(is_unused, base))
     if room < max(1, len(new)):
