@@ -100,7 +100,7 @@ def run(name: str, lang: str, texts: list[str], python: str) -> tuple[float, lis
 
 def ours(texts: list[str]) -> tuple[float, list[list[str]]]:
     from pipeline.dataset.sentences import sentence_spans, split_sentences
-    from pipeline.vocabulary.words import flat
+    from pipeline.vocabulary.pieces import flat
 
     data, starts = flat(texts)
     sentence_spans(data[:0], starts[:1] * 0)  # compiled

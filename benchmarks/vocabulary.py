@@ -39,9 +39,9 @@ from pipeline.vocabulary.counts import CountsWriter, WordCounts, read_counts
 from pipeline.vocabulary.encoder import Encoder
 from pipeline.vocabulary.existing import read_vocabulary
 from pipeline.vocabulary.layout import CONTINUES, SPECIALS
+from pipeline.vocabulary.pieces import cut, pieces_of
 from pipeline.vocabulary.tokenizer import Form, make_tokenizer
 from pipeline.vocabulary.wordpiece import Objective, train_wordpiece
-from pipeline.vocabulary.words import cut, pieces_of
 
 PROCESSES = ("ours", "tokenizers", "train")
 """What `trainer` and `training` start themselves."""

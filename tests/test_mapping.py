@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import progress
 from pipeline.errors import InputError
-from pipeline.mapping import process_map, work_name
+from pipeline.mapping import light, process_map, work_name
 from tests.processes import living_with
 
 SECONDS = 10.0
@@ -154,3 +154,15 @@ def _make_pairs(unit: int, *, seed: int, passes: int) -> None: ...
 )
 def test_work_is_named_after_the_function_under_all_partials(fn: Callable[..., None]) -> None:
     assert work_name(fn) == "make-pairs"
+
+
+def own_process(_: int) -> int:
+    return os.getpid()
+
+
+def test_light_work_starts_no_processes_and_goes_to_those_that_run() -> None:
+    with process_map(2) as parallel:
+        assert set(light(parallel)(own_process, range(4))) == {os.getpid()}
+        assert os.getpid() not in parallel(own_process, range(4))
+        assert light(parallel) is parallel
+    assert light(map) is map

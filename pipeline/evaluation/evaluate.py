@@ -21,7 +21,7 @@ from pipeline.evaluation.tasks import TASKS, Examples
 from pipeline.progress import progress
 from pipeline.store import Artifact, Draft, Recipe, Store
 
-SCHEMA = 1
+SCHEMA = 2
 log = logging.getLogger("bertmill")
 
 

@@ -14,6 +14,7 @@ from pipeline.corpus.document import REPLACEMENTS
 from pipeline.errors import InputError
 from pipeline.mapping import Map
 from pipeline.store import Artifact, Part, Recipe, Store
+from pipeline.vocabulary.alphabet import character_counts
 from pipeline.vocabulary.card import examples, fit
 from pipeline.vocabulary.counting import count_words
 from pipeline.vocabulary.counts import WordCounts, read_counts
@@ -21,7 +22,7 @@ from pipeline.vocabulary.existing import extended, find_compared, find_existing,
 from pipeline.vocabulary.layout import check_tokens, first_entries
 from pipeline.vocabulary.scripts import WRITTEN_IN, count_letters
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES, Form, split_tokens, write_tokenizer_files
-from pipeline.vocabulary.wordpiece import character_counts, train_wordpiece
+from pipeline.vocabulary.wordpiece import train_wordpiece
 
 SCHEMA = 2
 MIN_LETTERS_SHARE = 0.01

@@ -16,9 +16,9 @@ from pipeline.store import Part, Store
 from pipeline.vocabulary.counts import WordCounts, read_batches
 from pipeline.vocabulary.existing import unreachable
 from pipeline.vocabulary.layout import CONTINUES, is_unused
+from pipeline.vocabulary.pieces import Pieces, cut, pieces_of
 from pipeline.vocabulary.scripts import script_of
 from pipeline.vocabulary.tokenizer import Form
-from pipeline.vocabulary.words import Pieces, cut, pieces_of
 
 EXAMPLES = 50
 """Words, and characters, that a card lists at most."""

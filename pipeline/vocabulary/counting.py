@@ -21,17 +21,10 @@ from pipeline.progress import progress
 from pipeline.store import FileEntry, Part, PartDraft, Store
 from pipeline.vocabulary.counts import CountsWriter, WordCounts, spans_of
 from pipeline.vocabulary.layout import LONGEST_WORD
-from pipeline.vocabulary.merging import merge_files
+from pipeline.vocabulary.merged_counts import merge_files
+from pipeline.vocabulary.pieces import Bytes, Starts
 from pipeline.vocabulary.tokenizer import Form, bert_normalizer, bert_pre_tokenizer
-from pipeline.vocabulary.words import (
-    Bytes,
-    Starts,
-    count_numbers,
-    empty_words,
-    number_words,
-    rules_for,
-    visible_characters,
-)
+from pipeline.vocabulary.words import count_numbers, empty_words, number_words, rules_for, visible_characters
 
 SCHEMA = 2
 LIGHT = 1 << 26

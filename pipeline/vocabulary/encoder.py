@@ -16,18 +16,9 @@ import numpy.typing as npt
 from pipeline.errors import ConfigError
 from pipeline.store import Artifact, Store
 from pipeline.vocabulary.layout import LONGEST_WORD
+from pipeline.vocabulary.pieces import Bytes, Starts, cut_words, flat, pieces_of
 from pipeline.vocabulary.tokenizer import load_tokenizer
-from pipeline.vocabulary.words import (
-    Bytes,
-    Starts,
-    cut_words,
-    empty_words,
-    flat,
-    gather_ids,
-    number_words,
-    pieces_of,
-    rules_for,
-)
+from pipeline.vocabulary.words import empty_words, gather_ids, number_words, rules_for
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

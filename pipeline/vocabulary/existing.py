@@ -18,11 +18,11 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.store import Artifact, Store
 from pipeline.store.artifact import Input
 from pipeline.store.local import sha256_of
+from pipeline.vocabulary.alphabet import alphabet_of, character_counts
 from pipeline.vocabulary.counts import WordCounts
 from pipeline.vocabulary.layout import CONTINUES, SPECIALS, check_tokens, first_entries, is_unused
+from pipeline.vocabulary.pieces import cut, pieces_of
 from pipeline.vocabulary.tokenizer import Form, bert_normalizer, bert_pre_tokenizer, load_form
-from pipeline.vocabulary.wordpiece import alphabet_of, character_counts
-from pipeline.vocabulary.words import cut, pieces_of
 
 
 @dataclass(frozen=True)

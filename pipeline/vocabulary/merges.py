@@ -2,12 +2,10 @@
 
 A symbol begins at a position of the array and is as long as it has characters; where it begins and where it ends its
 length is kept, so that both neighbours are one step away. Each pair knows its count and the positions where it once
-stood; those that no longer hold are passed over. Pairs wait in a heap that knows where each one is. A key that has
-fallen is brought up to date when it reaches the top; one that rises at once: of counts those of the pairs that a merge
-makes, of likelihoods those of all pairs of the merged symbols, as these grow rarer.
+stood; those that no longer hold are passed over. Which pair is next, `pairs` says.
 
 Legend: N characters of all words, W words, M symbols, P pairs. Memory: 9 bytes a character, and 4 for each position
-that is noted of a pair, of which there are 3 a character at most (2.1 of English words); 60 a pair.
+that is noted of a pair, of which there are 3 a character at most (2.1 of English words).
 """
 
 from typing import NamedTuple
@@ -16,8 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
+from pipeline.vocabulary.alphabet import decoded
+from pipeline.vocabulary.pairs import (
+    PAIRS,
+    POSITIONS,
+    SEGMENTS,
+    Int32,
+    Int64,
+    offer,
+    pair_number,
+    take_best,
+)
 
 
 class Spelling(NamedTuple):
@@ -49,25 +56,6 @@ class Symbols(NamedTuple):
     """[1]"""
 
 
-class Pairs(NamedTuple):
-    """The pairs. Positions lie in segments, of which each pair has a chain."""
-
-    sides: Int32
-    """[2, P], the symbols on the left and on the right."""
-    nexts: Int32
-    """[2, P], the pair before with the same one there; -1 for none, or UNCHAINED where it hasn't been in the heap."""
-    counts: Int64
-    """[P], how often it stands."""
-    segments: Int32
-    """[P], the last of its segments; -1 for none."""
-    touched: Int32
-    """[P], positions that the merge under way has found."""
-    slots: Int32
-    """A hash table of their numbers + 1, as above."""
-    used: Int64
-    """[4]: of pairs, of segments, of positions, of the heap."""
-
-
 class Places(NamedTuple):
     """Where pairs stand."""
 
@@ -78,46 +66,8 @@ class Places(NamedTuple):
     """Of each segment the one before it, or -1."""
 
 
-class Heap(NamedTuple):
-    """A binary heap; the best pair is at 0."""
-
-    keys: npt.NDArray[np.float64]
-    pairs: Int32
-    where: Int32
-    """[P], the place of each pair; -1 where it isn't there."""
-
-
-UNCHAINED = -2
-PAIRS, SEGMENTS, POSITIONS, HEAP = range(4)
 DONE, NO_MORE, NO_ROOM = range(3)
 """Why `learn` stopped: as many as were asked for; no pair is left; arrays must grow first."""
-
-
-@njit(cache=True)
-def _decoded(text, at):  # type: ignore[no-untyped-def]
-    """The code point whose UTF-8 begins at `at`, and where the next begins."""
-    lead = np.int64(text[at])
-    if lead < 0x80:
-        return lead, at + 1
-    size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-    point = lead & (0xFF >> (size + 1))
-    for more in range(1, size):
-        point = point << 6 | np.int64(text[at + more] & 0x3F)
-    return point, at + size
-
-
-@njit(cache=True)
-def count_characters(text, starts, counts, sums, begins, continues):  # type: ignore[no-untyped-def]
-    """Add up how often each code point stands: int64 [0x110000]; note which begin and continue words of several."""
-    for word in range(len(counts)):
-        first, last = starts[word], starts[word + 1]
-        point, at = _decoded(text, first)
-        sums[point] += counts[word]
-        begins[point] |= at < last
-        while at < last:
-            point, at = _decoded(text, at)
-            sums[point] += counts[word]
-            continues[point] = True
 
 
 @njit(cache=True)
@@ -131,7 +81,7 @@ def spell(text, starts, is_kept, longest, first_ids, later_ids, symbols, lengths
     for word in range(len(is_kept)):
         begun, at = out, starts[word]
         while is_kept[word] and at < starts[word + 1]:
-            point, after = _decoded(text, at)
+            point, after = decoded(text, at)
             symbol = first_ids[point] if out == begun else later_ids[point]
             if symbol < 0 or out - begun == longest:
                 out = begun
@@ -140,55 +90,6 @@ def spell(text, starts, is_kept, longest, first_ids, later_ids, symbols, lengths
             out += 1
             at = after
     return out
-
-
-@njit(cache=True)
-def _slot(left, right, mask):  # type: ignore[no-untyped-def]
-    key = np.uint64(left) << np.uint64(32) | np.uint64(right)
-    key *= np.uint64(0x9E3779B97F4A7C15)
-    key ^= key >> np.uint64(32)
-    return np.int64(key & np.uint64(0x7FFFFFFFFFFFFFFF)) & mask
-
-
-@njit(cache=True)
-def _pair(left, right, pairs):  # type: ignore[no-untyped-def]
-    """The number of a pair, which is made where it is new."""
-    slots, sides = pairs.slots, pairs.sides
-    mask = len(slots) - 1
-    slot = _slot(left, right, mask)
-    while slots[slot] != 0:
-        number = slots[slot] - 1
-        if sides[0, number] == left and sides[1, number] == right:
-            return number
-        slot = (slot + 1) & mask
-    number = pairs.used[PAIRS]
-    pairs.used[PAIRS] = number + 1
-    slots[slot] = number + 1
-    sides[0, number], sides[1, number] = left, right
-    pairs.counts[number], pairs.segments[number], pairs.touched[number] = 0, -1, 0
-    pairs.nexts[0, number], pairs.nexts[1, number] = UNCHAINED, UNCHAINED
-    return number
-
-
-@njit(cache=True)
-def _chain(pair, symbols, pairs):  # type: ignore[no-untyped-def]
-    """Let its symbols know of a pair that is in the heap."""
-    for side in range(2):
-        if pairs.nexts[side, pair] == UNCHAINED:
-            symbol = pairs.sides[side, pair]
-            pairs.nexts[side, pair] = symbols.firsts[side, symbol]
-            symbols.firsts[side, symbol] = pair
-
-
-@njit(cache=True)
-def rehash(pairs):  # type: ignore[no-untyped-def]
-    """Find every pair's slot again, in an empty table."""
-    mask = len(pairs.slots) - 1
-    for number in range(pairs.used[PAIRS]):
-        slot = _slot(pairs.sides[0, number], pairs.sides[1, number], mask)
-        while pairs.slots[slot] != 0:
-            slot = (slot + 1) & mask
-        pairs.slots[slot] = number + 1
 
 
 @njit(cache=True)
@@ -205,7 +106,7 @@ def find_pairs(spelling, symbols, pairs, places, found):  # type: ignore[no-unty
         if at + 1 < size and spelling.words[at + 1] == spelling.words[at]:
             if pairs.used[PAIRS] == len(pairs.counts):
                 return False
-            number = _pair(spelling.symbols[at], spelling.symbols[at + 1], pairs)
+            number = pair_number(spelling.symbols[at], spelling.symbols[at + 1], pairs)
             pairs.counts[number] += weight
             pairs.touched[number] += 1
             found[at] = number
@@ -222,112 +123,6 @@ def find_pairs(spelling, symbols, pairs, places, found):  # type: ignore[no-unty
             places.sizes[number] += 1
     pairs.used[SEGMENTS], pairs.used[POSITIONS] = pairs.used[PAIRS], start
     return True
-
-
-@njit(cache=True)
-def _before(one_key, one, other_key, other, sides):  # type: ignore[no-untyped-def]
-    """Whether pair `one` comes before `other`: the greater key; of equals the one whose symbols came first."""
-    if one_key != other_key:
-        return one_key > other_key
-    if sides[0, one] != sides[0, other]:
-        return sides[0, one] < sides[0, other]
-    return sides[1, one] < sides[1, other]
-
-
-@njit(cache=True)
-def _rise(at, key, pair, heap, sides):  # type: ignore[no-untyped-def]
-    """Put a pair where `at` is, or above it, where it belongs."""
-    keys, ids, where = heap.keys, heap.pairs, heap.where
-    while at > 0:
-        above = (at - 1) >> 1
-        if not _before(key, pair, keys[above], ids[above], sides):
-            break
-        keys[at], ids[at] = keys[above], ids[above]
-        where[ids[at]] = at
-        at = above
-    keys[at], ids[at], where[pair] = key, pair, at
-
-
-@njit(cache=True)
-def _sink(at, key, pair, size, heap, sides):  # type: ignore[no-untyped-def]
-    """Put a pair where `at` is, or below it, where it belongs among the first `size`."""
-    keys, ids, where = heap.keys, heap.pairs, heap.where
-    while 2 * at + 1 < size:
-        below = 2 * at + 1
-        if below + 1 < size and _before(keys[below + 1], ids[below + 1], keys[below], ids[below], sides):
-            below += 1
-        if not _before(keys[below], ids[below], key, pair, sides):
-            break
-        keys[at], ids[at] = keys[below], ids[below]
-        where[ids[at]] = at
-        at = below
-    keys[at], ids[at], where[pair] = key, pair, at
-
-
-@njit(cache=True)
-def _key(pair, pairs, counts, likelihood):  # type: ignore[no-untyped-def]
-    """What a pair is chosen by; the same operations in the same order wherever it is worked out."""
-    count = np.float64(pairs.counts[pair])
-    if count == 0 or not likelihood:
-        return count
-    return count / np.float64(counts[pairs.sides[0, pair]]) / np.float64(counts[pairs.sides[1, pair]])
-
-
-@njit(cache=True)
-def fill_heap(symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
-    """Put in all pairs that stand at least so often, and nothing else."""
-    size = 0
-    heap.where[:] = -1
-    symbols.firsts[:] = -1
-    pairs.nexts[:] = UNCHAINED
-    for pair in range(pairs.used[PAIRS]):
-        if pairs.counts[pair] >= least:
-            heap.keys[size], heap.pairs[size] = _key(pair, pairs, symbols.counts, likelihood), pair
-            heap.where[pair] = size
-            _chain(pair, symbols, pairs)
-            size += 1
-    for at in range(size // 2 - 1, -1, -1):
-        _sink(at, heap.keys[at], np.int64(heap.pairs[at]), size, heap, pairs.sides)
-    pairs.used[HEAP] = size
-
-
-@njit(cache=True)
-def _best(symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
-    """Take the best pair out of the heap; -1 where none is left that stands at least so often."""
-    while pairs.used[HEAP]:
-        key, pair = heap.keys[0], np.int64(heap.pairs[0])
-        now = _key(pair, pairs, symbols.counts, likelihood)
-        enough = pairs.counts[pair] >= least
-        if key != now and enough:
-            _sink(0, now, pair, pairs.used[HEAP], heap, pairs.sides)
-            continue
-        pairs.used[HEAP] -= 1
-        size = pairs.used[HEAP]
-        heap.where[pair] = -1
-        if size:
-            _sink(0, heap.keys[size], np.int64(heap.pairs[size]), size, heap, pairs.sides)
-        if enough:
-            return pair
-    return -1
-
-
-@njit(cache=True)
-def _offer(pair, symbols, pairs, heap, least, likelihood):  # type: ignore[no-untyped-def]
-    """Put a pair into the heap, where it stands often enough; or where it belongs by now."""
-    at = np.int64(heap.where[pair])
-    if at < 0:
-        if pairs.counts[pair] < least:
-            return
-        at = pairs.used[HEAP]
-        pairs.used[HEAP] += 1
-        _chain(pair, symbols, pairs)
-        _rise(at, _key(pair, pairs, symbols.counts, likelihood), pair, heap, pairs.sides)
-        return
-    key = _key(pair, pairs, symbols.counts, likelihood)
-    if key > heap.keys[at]:
-        _rise(at, key, pair, heap, pairs.sides)
-    elif key < heap.keys[at]:
-        _sink(at, key, pair, pairs.used[HEAP], heap, pairs.sides)
 
 
 @njit(cache=True)
@@ -428,14 +223,14 @@ def _merge(pair, spelling, symbols, pairs, places, room):  # type: ignore[no-unt
         counts[pair] -= weight
         total += weight
         if has_left:
-            counts[_pair(cells[before], left, pairs)] -= weight
-            number = _pair(cells[before], piece, pairs)
+            counts[pair_number(cells[before], left, pairs)] -= weight
+            number = pair_number(cells[before], piece, pairs)
             counts[number] += weight
             room[1, made], room[2, made] = number, before
             made += 1
         if has_right:
-            counts[_pair(right, cells[end], pairs)] -= weight
-            number = _pair(piece, cells[end], pairs)
+            counts[pair_number(right, cells[end], pairs)] -= weight
+            number = pair_number(piece, cells[end], pairs)
             counts[number] += weight
             room[1, made], room[2, made] = number, at
             made += 1
@@ -485,19 +280,19 @@ def learn(spelling, symbols, pairs, places, heap, room, pieces, least, likelihoo
             return merge, NO_ROOM
         if symbols.used[0] == len(symbols.counts):
             return merge, NO_MORE
-        pair = _best(symbols, pairs, heap, least, likelihood)
+        pair = take_best(symbols, pairs, heap, least, likelihood)
         if pair < 0:
             return merge, NO_MORE
         piece, made = _merge(pair, spelling, symbols, pairs, places, room)
         pieces[merge] = piece
         distinct = _note_places(made, room, pairs, places)
         for place in range(distinct):
-            _offer(np.int64(room[0, place]), symbols, pairs, heap, least, likelihood)
+            offer(np.int64(room[0, place]), symbols, pairs, heap, least, likelihood)
         if likelihood:
             for symbol in (np.int64(pairs.sides[0, pair]), np.int64(pairs.sides[1, pair]), np.int64(piece)):
                 for side in range(2):
                     other = np.int64(symbols.firsts[side, symbol])
                     while other >= 0:
-                        _offer(other, symbols, pairs, heap, least, likelihood)
+                        offer(other, symbols, pairs, heap, least, likelihood)
                         other = np.int64(pairs.nexts[side, other])
     return len(pieces), DONE

@@ -4,11 +4,11 @@ Texts are UTF-8. `number_words` follows the table of `code_points` and gives eac
 grows by what is new. So counting is a count of numbers, and encoding looks up by number what a word was encoded to.
 Where the table of code points leaves something open, its chunk of text is set aside for `tokenizers`.
 
-The hot loop is one function, without calls: numba counts references to each array around each of them, which costs
-more than the rest. The kernels stand in one file, as numba's cache knows nothing of what they call in another.
+The hot loop is one function, all but without calls: numba counts references to each array around each of them, which
+costs more than the rest. Its compiled code is cached by this file, so touch that after a change of `longest`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.vocabulary.code_points import ALONE, BREAK, DROP, LETTER, ORACLE, PLANES, TAGS, TAGS_END, code_points
-from pipeline.vocabulary.layout import CONTINUES, LONGEST_WORD, SPECIALS
+from pipeline.vocabulary.layout import LONGEST_WORD, SPECIALS
+from pipeline.vocabulary.pieces import Bytes, Numbers, Starts, Trie, longest, make_trie
 
 LONG, FIRST_KEPT = -1, -2
 """Instead of a word's number: it is too long; a token that is kept whole has FIRST_KEPT - its id."""
@@ -24,20 +25,6 @@ AS_TEXT = 0x7FFFFFFF
 """Instead of a kept token's id: a special token, which is text where it is written out."""
 _BUFFER = 1024
 """Bytes: 100 characters, and one code point's replacement more."""
-Bytes = npt.NDArray[np.uint8]
-Starts = npt.NDArray[np.int64]
-Numbers = npt.NDArray[np.int32]
-
-
-class Trie(NamedTuple):
-    """Byte strings by their prefixes. Node 0 is the root; an edge's key is node * 256 + byte + 1, an empty slot's 0."""
-
-    keys: npt.NDArray[np.int64]
-    children: npt.NDArray[np.int32]
-    values: npt.NDArray[np.int32]
-    """Of each node the value of the string that ends there, or -1."""
-    first: npt.NDArray[np.bool_]
-    """[256], whether a string begins with that byte."""
 
 
 class Rules(NamedTuple):
@@ -50,15 +37,6 @@ class Rules(NamedTuple):
     starts: npt.NDArray[np.int32]
     kept: Trie
     """Tokens that are kept whole, as they are written; their values are the ids, or AS_TEXT."""
-
-
-class Pieces(NamedTuple):
-    """A vocabulary's entries: those that begin a word, and those that continue one, without their mark."""
-
-    begins: Trie
-    continues: Trie
-    unknown: np.int32
-    """The id of [UNK]."""
 
 
 class Words(NamedTuple):
@@ -111,83 +89,6 @@ def rules_for(
     return Rules(letters, table.kinds, table.text, table.starts, trie)
 
 
-def flat(texts: Sequence[str]) -> tuple[Bytes, Starts]:
-    """Texts as UTF-8 one after the other, and where each begins: [T + 1]."""
-    encoded = [text.encode() for text in texts]
-    starts = np.zeros(len(encoded) + 1, np.int64)
-    np.cumsum([len(each) for each in encoded], out=starts[1:])
-    return np.frombuffer(b"".join(encoded), np.uint8), starts
-
-
-def make_trie(strings: Mapping[str, int]) -> Trie:
-    """A trie in which each string has its value; an empty one is left out."""
-    values = {text: value for text, value in strings.items() if text}
-    text, starts = flat(list(values))
-    slots = 1 << (2 * len(text) + 2).bit_length()
-    keys, children, ends = np.zeros(slots, np.int64), np.empty(slots, np.int32), np.full(len(text) + 1, -1, np.int32)
-    trie = Trie(keys, children, ends, np.zeros(256, np.bool_))
-    _grow(trie, text, starts, np.array(list(values.values()), np.int32))
-    return trie
-
-
-def pieces_of(vocabulary: Mapping[str, int], prefix: str = CONTINUES, unknown: str = "[UNK]") -> Pieces:
-    """The entries and their ids, ready to cut words into."""
-    continues = {entry.removeprefix(prefix): number for entry, number in vocabulary.items() if entry.startswith(prefix)}
-    return Pieces(make_trie(vocabulary), make_trie(continues), np.int32(vocabulary[unknown]))
-
-
-def cut(text: Bytes, word_starts: Starts, pieces: Pieces) -> tuple[Numbers, Starts]:
-    """The ids of normalised words, one word's after the other; and where each word's begin: [W + 1]."""
-    ids = np.empty(int(word_starts[-1] - word_starts[0]), np.int32)
-    starts = np.zeros(len(word_starts), np.int64)
-    cut_words(text, word_starts, 0, len(word_starts) - 1, pieces, ids, starts)
-    return ids[: starts[-1]], starts
-
-
-@njit(cache=True)
-def _grow(trie, text, starts, values):  # type: ignore[no-untyped-def]
-    mask = len(trie.keys) - 1
-    nodes = 1
-    for number in range(len(values)):
-        node = 0
-        trie.first[text[starts[number]]] = True
-        for at in range(starts[number], starts[number + 1]):
-            key = np.int64(node) * 256 + text[at] + 1
-            slot = _slot_of(key) & mask
-            while trie.keys[slot] != 0 and trie.keys[slot] != key:
-                slot = (slot + 1) & mask
-            if trie.keys[slot] == 0:
-                trie.keys[slot] = key
-                trie.children[slot] = nodes
-                nodes += 1
-            node = trie.children[slot]
-        trie.values[node] = values[number]
-
-
-@njit(cache=True)
-def _slot_of(key):  # type: ignore[no-untyped-def]
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))
-
-
-@njit(cache=True)
-def _longest(trie, text, at, end):  # type: ignore[no-untyped-def]
-    """The value of the longest string of the trie that stands at `at`, and where it ends; -1 where none does."""
-    value, stop, node = -1, at, 0
-    mask = len(trie.keys) - 1
-    while at < end:
-        key = np.int64(node) * 256 + text[at] + 1
-        slot = _slot_of(key) & mask
-        while trie.keys[slot] != 0 and trie.keys[slot] != key:
-            slot = (slot + 1) & mask
-        if trie.keys[slot] == 0:
-            break
-        node = trie.children[slot]
-        at += 1
-        if trie.values[node] >= 0:
-            value, stop = trie.values[node], at
-    return value, stop
-
-
 @njit(cache=True)
 def number_words(text, starts, number, at, rules, words, numbers, ends, asked):  # type: ignore[no-untyped-def]
     """Number the words of texts, from byte `at` of text `number` on; what is new comes into the table.
@@ -224,7 +125,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                     continue
                 lead = np.int64(text[at])
                 if may_be_kept[lead]:
-                    value, stop = _longest(rules.kept, text, at, end)
+                    value, stop = longest(rules.kept, text, at, end)
                     if value >= 0:
                         if value == AS_TEXT:
                             ask = True
@@ -326,7 +227,7 @@ def _chunk_end(text, at, end, kept):  # type: ignore[no-untyped-def]
     """Where what `tokenizers` is asked of ends: at a blank, or before a token that is kept whole."""
     while at < end and not (text[at] == 32 or 9 <= text[at] <= 10 or text[at] == 13):
         if kept.first[text[at]]:
-            value, stop = _longest(kept, text, at, end)
+            value, stop = longest(kept, text, at, end)
             if value == AS_TEXT:
                 at = stop
                 continue
@@ -334,30 +235,6 @@ def _chunk_end(text, at, end, kept):  # type: ignore[no-untyped-def]
                 break
         at += 1
     return at
-
-
-@njit(cache=True)
-def cut_words(text, word_starts, first, last, pieces, ids, starts):  # type: ignore[no-untyped-def]
-    """The ids of words from number `first` to before `last`: the longest pieces from the left, else [UNK] alone.
-
-    word_starts: int64 [W + 1], where each begins in `text`. ids: int32 [B], no shorter than the words' text. starts:
-    int64 [W + 1], where each word's begin in `ids`.
-    """
-    out = starts[first]
-    for number in range(first, last):
-        at, end = word_starts[number], word_starts[number + 1]
-        trie = pieces.begins
-        while at < end:
-            value, at = _longest(trie, text, at, end)
-            if value < 0:
-                out = starts[number]
-                ids[out] = pieces.unknown
-                at = end
-            else:
-                ids[out] = value
-            out += 1
-            trie = pieces.continues
-        starts[number + 1] = out
 
 
 @njit(cache=True)

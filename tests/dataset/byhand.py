@@ -83,9 +83,10 @@ def vocabulary_of(store: Store, tokens: list[str]) -> Artifact:
 
 
 def shard_of(store: Store, texts: list[str]) -> FileEntry:
-    """Store a corpus shard of those texts, a document each."""
+    """Store a corpus shard of those texts, a document each, a hundred in a record batch."""
     with PartDraft(store) as draft:
         with shard_sink(draft.folder / "train/00000.arrow") as sink:
             documents = [Document(f"d{n}", text, "mine", "en", f"g{n}", "") for n, text in enumerate(texts)]
-            sink.write_batch(batch_of(documents))
+            for first in range(0, max(1, len(documents)), 100):
+                sink.write_batch(batch_of(documents[first : first + 100]))
         return draft.add("train/00000.arrow", rows=len(texts))

@@ -16,8 +16,8 @@ from pipeline.dataset.sentences import sentence_spans, split_sentences
 from pipeline.errors import ConfigError
 from pipeline.vocabulary.counts import spans_of
 from pipeline.vocabulary.encoder import Encoder
+from pipeline.vocabulary.pieces import flat
 from pipeline.vocabulary.tokenizer import Form, make_tokenizer
-from pipeline.vocabulary.words import flat
 
 CPU_SECONDS = 10
 """A hundred times what a line of a million characters takes, and a thousandth of what a square of it would."""

@@ -58,7 +58,7 @@ def test_documents_and_sentences_worked_by_hand(store: Store, tmp_path: Path) ->
     assert list(shard.sentences(0, start=3)) == []
 
 
-def test_more_documents_than_are_tokenised_at_once_stay_in_order(store: Store, tmp_path: Path) -> None:
+def test_documents_of_several_record_batches_stay_in_order(store: Store, tmp_path: Path) -> None:
     numbers = [number % 7 for number in range(450)]
     shard = tokenised(store, tmp_path, ["mill " * number + "river." for number in numbers])
     assert listed(shard) == [[[6] * number + [7, 9]] for number in numbers]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.corpus.sources import sample_path
 from pipeline.errors import ConfigError, InputError
-from pipeline.vocabulary import wordpiece
+from pipeline.vocabulary import alphabet, wordpiece
 from pipeline.vocabulary.counts import WordCounts
 from pipeline.vocabulary.layout import CONTINUES, SPECIALS
 from pipeline.vocabulary.tokenizer import bert_normalizer, bert_pre_tokenizer
@@ -32,7 +32,7 @@ def trained(counts: Mapping[str, int], size: int, min_frequency: int = 1, **more
 
 
 def alphabet_of(counts: Mapping[str, int], min_frequency: int) -> list[str]:
-    return wordpiece.alphabet_of(WordCounts.of(counts), min_frequency)
+    return alphabet.alphabet_of(WordCounts.of(counts), min_frequency)
 
 
 def test_a_vocabulary_worked_by_hand() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.vocabulary.code_points import PLANES, TAGS, TAGS_END
 from pipeline.vocabulary.layout import LONGEST_WORD, SPECIALS
+from pipeline.vocabulary.pieces import cut, flat, pieces_of
 from pipeline.vocabulary.tokenizer import Form
 from pipeline.vocabulary.words import (
     FIRST_KEPT,
@@ -16,11 +17,8 @@ from pipeline.vocabulary.words import (
     Rules,
     Words,
     count_numbers,
-    cut,
     empty_words,
-    flat,
     number_words,
-    pieces_of,
     rules_for,
     visible_characters,
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.vocabulary import counts as counts_module
 from pipeline.vocabulary.counts import CountsWriter, WordCounts, read_batches, read_counts
-from pipeline.vocabulary.merging import Source, merge_files, merged_batches
+from pipeline.vocabulary.merged_counts import Source, merge_files, merged_batches
 
 WORDS = st.text("ab\x00é河", min_size=1, max_size=3)
 GROUPED = st.dictionaries(WORDS, st.lists(st.integers(1, 9), min_size=1, max_size=6), max_size=15)
