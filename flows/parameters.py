@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.config import Preset, load_preset
+from pipeline.config import Preset
+from pipeline.preset import load_preset
 from pipeline.store import Store, open_store
 
 

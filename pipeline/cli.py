@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import INPUTS, STAGES, Settings, load_preset, shipped_presets
+from pipeline.config import INPUTS, STAGES, Settings
 from pipeline.errors import BertmillError
+from pipeline.preset import load_preset, shipped_presets
 from pipeline.progress import show_line
 
 INTERRUPTED = 130

@@ -7,8 +7,7 @@ split the work, and change no result. `Settings` come from the environment and n
 
 import math
 import os
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
@@ -18,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from pipeline.errors import ConfigError, nearest
 
-PRESETS = Path(__file__).parent / "presets"
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "corpus": (),
     "vocabulary": ("corpus",),
@@ -271,29 +269,80 @@ class VocabularyConfig(Table):
         return self.min_character_frequency or self.min_frequency
 
 
+class Segmenter(Table):
+    """What tells the words of a text that doesn't part them by blanks."""
+
+    name: str = "jieba"
+    """A key of `pipeline.dataset.segmentation.SEGMENTERS`. Its version counts."""
+    dictionary: Annotated[str | None, WHERE] = None
+    """A file of words of one's own, in the segmenter's form, relative to the preset's folder. What stands in it
+    counts."""
+
+
+class Gates(Table):
+    """What a dataset must hold; where it doesn't, the stage fails and publishes nothing."""
+
+    random_next_tolerance: Share = 0.02
+    """How far the share of second segments that don't follow may be from what was asked for, beyond what is chance."""
+    max_unknown_share: Share = 0.05
+    """Share of [UNK] among the corpus' tokens."""
+    min_used_share: Share = 0.95
+    """Share of the corpus' tokens that stand in a sample of their own document, in each pass."""
+    max_duplicate_share: Share = 0.1
+    """Share of samples that are equal to an earlier one."""
+
+
+Fault = Literal[
+    "lone_sentence_is_random", "one_target_a_document", "truncation", "own_document_as_another", "special_random_words"
+]
+
+
 class DatasetConfig(Table):
     """Samples for the masked-LM and next-sentence objectives (google-research/bert, create_pretraining_data.py)."""
 
     name: Annotated[str, WHERE]
     """The artifact's name in the store."""
     max_seq_length: Annotated[int, Field(ge=8, le=512)] = 128
-    """Tokens in a sample at most, [CLS] and both [SEP] included."""
+    """Tokens in a sample at most, [CLS] and [SEP] included."""
+    pairs: Literal["nsp", "sop", "none"] = "nsp"
+    """What the second segment is: what follows or text of another document (Devlin et al. 2019); what follows, or the
+    two in the other order (Lan et al. 2020); or there is none: full sentences of one document (Liu et al. 2019)."""
     short_seq_prob: Share = 0.1
     """Share of samples built to a shorter, random target length."""
     random_next_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of samples whose second segment comes from another document."""
+    """Share of samples whose second segment doesn't follow: is of another document, or stands first."""
     dupe_factor: Annotated[int, Field(ge=1, le=100)] = 1
     """Passes over the corpus, each with other pairs."""
+    rules: Literal["bertmill", "google"] = "bertmill"
+    """`google`: sample by sample what google-research/bert's script makes with this seed, faults and order included;
+    in one process and in memory, so for small corpora."""
+    faults: tuple[Fault, ...] = ()
+    """Faults of google-research/bert's script that are to be kept, for comparisons: a chunk of one sentence always
+    gets a random next; a target length is drawn once a document; chunks run over the target and are cut down, which
+    throws text away; the other document may be the own one; a random word may be a special or an unused entry. (The
+    rest, whole words that reach across [SEP], is kept by `rules = "google"` alone.)"""
+    segmenter: Segmenter | None = None
+    """Which characters make a word, for masks of whole words in Chinese. None: each character is one."""
     masker: Plug = Plug(name="token")
-    """A key of `pipeline.dataset.masking.MASKERS`: token, whole_word."""
+    """A key of `pipeline.dataset.masking.MASKERS`: token, whole_word, ngram, span."""
     masked_lm_prob: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of a sample's tokens that the model predicts."""
     max_predictions_per_seq: Annotated[int, Field(ge=1)] | None = None
     """Predictions in a sample at most. None: `masked_lm_prob` of `max_seq_length`, rounded up (20 at 128)."""
+    mask_share: Share = 0.8
+    """Share of the predicted tokens that the model sees as [MASK]."""
+    random_share: Share = 0.1
+    """Share of them that it sees as a random word; the rest it sees as they are."""
     masks: Literal["each_epoch", "stored"] = "each_epoch"
     """Drawn anew in each epoch while training, or once at build time as google-research/bert does."""
-    rows_per_shard: Annotated[int, Field(ge=1)] = 65_536
-    """Samples in an Arrow file."""
+    since: Annotated[str | None, WHERE] = None
+    """A dataset, `dataset/NAME@VERSION`: documents that its corpus held already train this one only as replay. What it
+    leads to counts. None: all documents are new."""
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """With `since`: share of the tokens that come of documents it held already, chosen by a hash of their text."""
+    rows_per_shard: Annotated[int, Field(ge=1, le=1 << 20)] = 65_536
+    """Samples in an Arrow file at most; a corpus shard's last file in a pass holds what is left."""
+    gates: Gates = Gates()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 12_345
     """Pairs are a function of (seed, pass, index), masks of (seed, epoch, index)."""
 
@@ -301,6 +350,30 @@ class DatasetConfig(Table):
     def predictions_per_seq(self) -> int:
         """The cap on predictions, worked out where the preset leaves it open."""
         return self.max_predictions_per_seq or math.ceil(self.masked_lm_prob * self.max_seq_length)
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> "DatasetConfig":
+        if self.mask_share + self.random_share > 1:
+            raise ValueError(
+                f"mask_share {self.mask_share} and random_share {self.random_share} are more than 1 together; what "
+                f"they leave of 1 the model sees as it is"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _google_is_google(self) -> "DatasetConfig":
+        """What the original knows no setting for is refused beside its rules."""
+        if self.rules == "google":
+            ours = DatasetConfig(name=self.name)
+            unknown = ("pairs", "random_next_share", "faults", "segmenter", "mask_share", "random_share", "since")
+            if self.masks != "stored":
+                raise ValueError('rules = "google" stores masks, as the original does; set masks = "stored" too')
+            if self.masker.keywords or self.masker.name not in ("token", "whole_word"):
+                raise ValueError('rules = "google" masks by "token" or "whole_word", without keywords')
+            for name in unknown:
+                if getattr(self, name) != getattr(ours, name):
+                    raise ValueError(f'rules = "google" knows no {name} but the default; take it away')
+        return self
 
 
 class PretrainingConfig(Table):
@@ -472,139 +545,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shipped_presets() -> dict[str, Path]:
-    """The presets that come with the package, by name."""
-    return {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
-
-
-def load_preset(name_or_path: str, overrides: Sequence[str] = (), name: str | None = None) -> Preset:
-    """Read a preset with what it extends, and apply `table.key=value` overrides.
-
-    `name` renames all five artifacts, so that a run with overrides doesn't stand among the preset's own.
-    Raises ConfigError: no such preset, not TOML, an unknown key (suggests the nearest), a value out of range.
-    """
-    values = _read(_preset_path(name_or_path), seen=())
-    for override in overrides:
-        _override(values, override)
-    if name is not None:
-        for stage in STAGES:
-            values.setdefault(stage, {})["name"] = name
-    return _validated(values, name_or_path)
-
-
-def _preset_path(name_or_path: str) -> Path:
-    presets = shipped_presets()
-    if name_or_path in presets:
-        return presets[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if path.suffix == ".toml":
-        if path.is_file():
-            return path
-        raise ConfigError(
-            f"There is no preset file {name_or_path}. Give the path of a .toml file, or one of: {', '.join(presets)}."
-        )
-    raise ConfigError(
-        f"There is no preset {name_or_path!r}. {nearest(name_or_path, presets)} A path of your own ends in .toml."
-    )
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
-        raise ConfigError(f"{path} extends itself, by way of {', '.join(p.name for p in seen)}. Break the circle.")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}.") from None
-    _anchor_paths(values, path.parent)
-    if (parent := values.pop("extends", None)) is None:
-        return values
-    if not isinstance(parent, str):
-        raise ConfigError(f"{path}: extends is {parent!r}; give one preset's name or path, in quotes.")
-    parent_path = _preset_path(parent if parent in shipped_presets() else str(path.parent / parent))
-    return _merged(_read(parent_path, (*seen, path)), values)
-
-
-def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    """Make relative paths relative to the preset that names them, wherever the run is started."""
-    corpus, vocabulary = values.get("corpus"), values.get("vocabulary")
-    if isinstance(corpus, dict):
-        for key in ("sources", "decontaminate"):
-            for source in _tables(corpus.get(key)):
-                _anchor(source, "path", folder)
-        _anchor(corpus, "excluded", folder)
-    if isinstance(vocabulary, dict):
-        for existing in _tables([vocabulary.get("base")]) + _tables(vocabulary.get("compare")):
-            if not is_reference(existing.get("vocabulary")):
-                _anchor(existing, "vocabulary", folder)
-
-
 def is_reference(text: Any) -> bool:
     """Whether what names a vocabulary is a reference into the store, and not a path."""
     return isinstance(text, str) and text.startswith("vocabulary/") and "@" in text
-
-
-def _tables(values: Any) -> list[dict[str, Any]]:
-    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
-
-
-def _anchor(table: dict[str, Any], key: str, folder: Path) -> None:
-    path = table.get(key)
-    if isinstance(path, str) and ":" not in path.split("/", 1)[0] and not path.startswith(("/", "~")):
-        table[key] = str(folder.absolute() / path)
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Tables merge key by key; everything else, lists included, is replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both_tables else value
-    return merged
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    table, dot, field = key.strip().partition(".")
-    if not (equals and dot and field):
-        raise ConfigError(f"--set {override!r} is not of the form table.key=value, such as pretraining.max_steps=100.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word: --set pretraining.precision=bf16
-    values.setdefault(table, {})[field] = value
-
-
-def _validated(values: dict[str, Any], what: str) -> Preset:
-    try:
-        return Preset.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(problem, what) for problem in error.errors()[:3])) from None
-
-
-def _sentence(problem: Any, what: str) -> str:
-    """One of pydantic's findings, as a sentence."""
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        fields = _fields_beside(problem["loc"])
-        return f"Preset {what} has an unknown key {place}. {nearest(str(problem['loc'][-1]), fields)}"
-    if problem["type"] == "missing":
-        return f"Preset {what} lacks {place}; give it, or extend a preset that has it."
-    message = problem["msg"].removeprefix("Value error, ")
-    if isinstance(problem["input"], dict | BaseModel):
-        return f"Preset {what}: {place}{': ' if place else ''}{message}."
-    return f"Preset {what}: {place} is {problem['input']!r}: {message}."
-
-
-def _fields_beside(loc: Sequence[int | str]) -> list[str]:
-    """The known keys of the table in which `loc` ends."""
-    table: type[BaseModel] = Preset
-    for part in loc[:-1]:
-        field = table.model_fields.get(str(part))
-        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            table = field.annotation
-    return [*table.model_fields, *(["extends"] if table is Preset else [])]
 
 
 def bound(plug: Plug | Source, functions: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:

@@ -17,7 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.config import INPUTS, STAGES, load_preset, shipped_presets
+from pipeline.config import INPUTS, STAGES
+from pipeline.preset import load_preset, shipped_presets
 from tests.processes import living_with
 from tests.texts import SUFFIXES, compressed, lines, rows, write
 from tests.users import COMMAND, LIBRARY, Done, User, check_refused, said

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import pytest
 
-from pipeline.config import BaseVocabulary, Plug, Settings, bound, load_preset, shipped_presets
+from pipeline.config import BaseVocabulary, Plug, Settings, bound
 from pipeline.errors import ConfigError
+from pipeline.preset import load_preset, shipped_presets
 
 
 @pytest.mark.parametrize("name", shipped_presets())

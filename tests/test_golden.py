@@ -24,11 +24,11 @@ from pipeline.config import (
     Source,
     Table,
     VocabularyConfig,
-    load_preset,
 )
 from pipeline.corpus import ingest
 from pipeline.dataset import build as dataset
 from pipeline.evaluation import evaluate
+from pipeline.preset import load_preset
 from pipeline.pretraining import pretrain
 from pipeline.store import open_store
 from pipeline.store.artifact import fingerprint

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import STAGES, Preset, load_preset
+from pipeline.config import STAGES, Preset
 from pipeline.errors import BertmillError, ConfigError, InputError, StoreError, UnknownReference
+from pipeline.preset import load_preset
 from pipeline.stages import check_preset, find_input, recipe_of, run_stage
 from pipeline.store import Artifact, Store
 from tests.artifacts import keys

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Plug, bound, load_preset, shipped_presets
+from pipeline.config import Plug, bound
 from pipeline.corpus.cleaning import FILTERS, canary, duplicate_key, length, normalised
 from pipeline.corpus.document import Document, Edited, Rejected
 from pipeline.corpus.filters.boilerplate import boilerplate_lines
 from pipeline.corpus.filters.repair import repair
 from pipeline.errors import ConfigError
+from pipeline.preset import load_preset, shipped_presets
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from typing import Any
 import pyarrow
 import pytest
 
-from pipeline.config import CorpusConfig, Plug, load_preset
+from pipeline.config import CorpusConfig, Plug
 from pipeline.corpus import reading
 from pipeline.corpus.document import Document, read_documents
 from pipeline.corpus.ingest import ingest_corpus
 from pipeline.corpus.inventory import InputFile
 from pipeline.corpus.reading import is_heldout
 from pipeline.errors import ConfigError, InputError
+from pipeline.preset import load_preset
 from pipeline.store import Artifact, Store
 from pipeline.store.artifact import Input
 from tests.artifacts import keys

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from flows.parameters import Run
-from pipeline.config import load_preset
 from pipeline.errors import ConfigError
+from pipeline.preset import load_preset
 
 
 def test_a_run_resolves_as_the_command_line_does() -> None:

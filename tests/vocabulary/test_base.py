@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import BaseVocabulary, ExistingVocabulary, Plug, load_preset
+from pipeline.config import BaseVocabulary, ExistingVocabulary, Plug
 from pipeline.errors import ConfigError, InputError
+from pipeline.preset import load_preset
 from pipeline.stages import check_preset, run_stage
 from pipeline.store import Store
 from pipeline.vocabulary.build import build_vocabulary

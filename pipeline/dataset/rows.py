@@ -1,0 +1,104 @@
+"""Samples as they are stored: Arrow IPC files of one record batch, whose columns map into memory as numpy arrays.
+
+Any Arrow reader shows them, `datasets.load_dataset("arrow", ...)` among them. A token costs 2 bytes and a bit.
+
+Legend: S samples, T tokens of all of them, M predictions of all of them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Ids = npt.NDArray[np.unsignedinteger[Any]]
+Bits = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class StoredMasks:
+    """Masks that were drawn when the dataset was built."""
+
+    starts: npt.NDArray[np.int32]
+    """[S + 1], into the two below."""
+    positions: npt.NDArray[np.uint16]
+    """[M], in the sample, ascending."""
+    inputs: Ids
+    """[M], what the model sees there."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """[CLS] A [SEP] B [SEP], or [CLS] A [SEP] of a dataset without pairs; unmasked, one after the other."""
+
+    input_ids: Ids
+    """[T] uint16, or uint32 for a vocabulary of more."""
+    word_starts: Bits
+    """[ceil(T / 8)], a bit a token, the least significant first: whether a word starts there. Never at a special."""
+    starts: npt.NDArray[np.int32]
+    """[S + 1], into the tokens."""
+    segment_boundary: npt.NDArray[np.uint16]
+    """[S], index of B's first token in the sample; without B its length."""
+    next_sentence_label: npt.NDArray[np.uint8]
+    """[S], 0: B follows A; 1: it is of another document, or came before A. Without B 0."""
+    masks: StoredMasks | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """[S]"""
+        return np.diff(self.starts)
+
+
+def write_rows(path: Path, rows: Rows) -> None:
+    """An Arrow IPC file of them."""
+    import pyarrow as pa
+
+    batch = _batch_of(rows)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a file that `write_rows` wrote, mapped into memory: nothing is read before it is used."""
+    import pyarrow as pa
+
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    ids, words = batch["input_ids"], batch["word_starts"]
+    masks = None
+    if "masked_lm_positions" in batch.schema.names:
+        positions, inputs = batch["masked_lm_positions"], batch["masked_lm_inputs"]
+        masks = StoredMasks(positions.offsets.to_numpy(), positions.values.to_numpy(), inputs.values.to_numpy())
+    return Rows(
+        ids.values.to_numpy(),
+        np.frombuffer(words.values.buffers()[1], np.uint8)[: (len(words.values) + 7) // 8],
+        ids.offsets.to_numpy(),
+        batch["segment_boundary"].to_numpy(),
+        batch["next_sentence_label"].to_numpy(),
+        masks,
+    )
+
+
+def _batch_of(rows: Rows) -> "pa.RecordBatch":
+    """The columns, without a copy."""
+    import pyarrow as pa
+
+    starts = pa.array(rows.starts)
+    bits = pa.Array.from_buffers(pa.bool_(), len(rows.input_ids), [None, pa.py_buffer(rows.word_starts)])
+    columns = {
+        "input_ids": pa.ListArray.from_arrays(starts, pa.array(rows.input_ids)),
+        "segment_boundary": pa.array(rows.segment_boundary),
+        "word_starts": pa.ListArray.from_arrays(starts, bits),
+        "next_sentence_label": pa.array(rows.next_sentence_label),
+    }
+    if rows.masks is not None:
+        starts = pa.array(rows.masks.starts)
+        columns["masked_lm_positions"] = pa.ListArray.from_arrays(starts, pa.array(rows.masks.positions))
+        columns["masked_lm_inputs"] = pa.ListArray.from_arrays(starts, pa.array(rows.masks.inputs))
+    return pa.record_batch(columns)
