@@ -82,15 +82,19 @@ def recipe_of(stage: str, preset: Preset, store: Store, given: Mapping[str, str]
         from pipeline.vocabulary.build import vocabulary_recipe
 
         return vocabulary_recipe(preset.vocabulary, inputs[0], store)
+    if stage == "dataset":
+        from pipeline.dataset.build import dataset_recipe
+
+        corpus, vocabulary = inputs
+        return dataset_recipe(preset.dataset, corpus, vocabulary, store)
     return Recipe(stage, getattr(preset, stage), _schema(stage), parents=inputs)
 
 
 def _schema(stage: str) -> int:
-    from pipeline.dataset.build import SCHEMA as DATASET
     from pipeline.evaluation.evaluate import SCHEMA as EVALUATION
     from pipeline.pretraining.job import SCHEMA as PRETRAINING
 
-    return {"dataset": DATASET, "pretraining": PRETRAINING, "evaluation": EVALUATION}[stage]
+    return {"pretraining": PRETRAINING, "evaluation": EVALUATION}[stage]
 
 
 def check_preset(preset: Preset, store: Store) -> None:
@@ -99,13 +103,13 @@ def check_preset(preset: Preset, store: Store) -> None:
     Sources, plugs, names, DeepSpeed's keys, the launcher, the store.
     """
     from pipeline.corpus.ingest import corpus_recipe
-    from pipeline.dataset.masking import MASKERS
+    from pipeline.dataset.build import check_dataset
     from pipeline.evaluation.tasks import TASKS
     from pipeline.launching import launcher_named
     from pipeline.pretraining.engine import systems_config
     from pipeline.vocabulary.existing import check_vocabulary
 
-    bound(preset.dataset.masker, MASKERS, "masker")
+    check_dataset(preset.dataset, store)
     for task in preset.evaluation.tasks:
         bound(task, TASKS, "task")
     for stage in STAGES:

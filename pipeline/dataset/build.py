@@ -1,47 +1,53 @@
-"""The dataset stage: tokenise each corpus shard once, make the pairs of each shard and pass, write the samples.
+"""The dataset stage: tokenise each corpus shard once, make the samples of each shard and pass, publish their files.
 
-Both steps are maps of remembered parts, so a killed run redoes one shard, and other lengths or seeds reuse the tokens.
-The samples stand in the documents' order; training shuffles them by a function of (seed, epoch).
+Both steps are maps of remembered parts, so a killed run redoes one shard, other lengths or seeds re-use the tokens, and
+a changed corpus only makes the pairs anew. The files of a part are the dataset's: nothing is copied at the end.
+Samples stand in the order of their documents; training shuffles them by a function of (seed, epoch).
 """
 
 import logging
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import DatasetConfig, bound
-from pipeline.dataset.example import Example
-from pipeline.dataset.masking import MASKERS, Masking
-from pipeline.dataset.pairs import Documents, SpecialTokens, document_pairs
-from pipeline.dataset.tokens import load_shard, tokenise_shard
+from pipeline.dataset.card import card_of, check_gates
+from pipeline.dataset.entries import Entries
+from pipeline.dataset.google import make_google_samples
+from pipeline.dataset.masking import MASKERS
+from pipeline.dataset.sampling import SCHEMA, Source, Unit, make_samples
+from pipeline.dataset.since import earlier_corpus, select_since
+from pipeline.dataset.tokens import tokenise_shard
 from pipeline.errors import InputError
 from pipeline.mapping import Map
-from pipeline.progress import progress, track
-from pipeline.store import Artifact, Draft, Part, PartDraft, Recipe, Store
-from pipeline.vocabulary.encoder import token_type
-from pipeline.vocabulary.layout import CONTINUES, SPECIALS
-from pipeline.vocabulary.tokenizer import load_tokenizer
+from pipeline.store import Artifact, Draft, Part, Recipe, Store
 
-SCHEMA = 2
 SPLITS = ("train", "heldout")
-ROWS_AT_ONCE = 4_096
-DECIDES_PAIRS = ("max_seq_length", "short_seq_prob", "random_next_share", "seed")
-"""What of the config a shard's pairs depend on; masks, passes and the size of files are none of it."""
 log = logging.getLogger("bertmill")
 
 
-@dataclass(frozen=True)
-class PairsOf:
-    """One unit of work: a corpus shard in one pass over its split."""
+def dataset_recipe(config: DatasetConfig, corpus: Artifact, vocabulary: Artifact, store: Store) -> Recipe:
+    """All that decides the dataset; raises as `check_dataset`."""
+    return Recipe("dataset", config, SCHEMA, parents=(corpus, vocabulary), extra=check_dataset(config, store))
 
-    split: str
-    shard: int
-    pass_: int
+
+def check_dataset(config: DatasetConfig, store: Store) -> tuple[tuple[str, str], ...]:
+    """What decides the dataset beside its config and parents.
+
+    Raises ConfigError for a masker or segmenter that isn't, InputError for a dictionary that can't be used,
+    UnknownReference where `since` names nothing.
+    """
+    bound(config.masker, MASKERS, "masker")
+    extra = dict[str, str]()
+    if config.segmenter is not None:
+        from pipeline.dataset.segmentation import segmenter_identity
+
+        extra |= segmenter_identity(config.segmenter)
+    if config.since is not None:
+        extra["since"] = earlier_corpus(config.since, store).digest
+    return tuple(sorted(extra.items()))
 
 
 def build_dataset(
@@ -53,198 +59,112 @@ def build_dataset(
     map: Map = map,
     force: bool = False,
 ) -> Artifact:
-    """Make the samples of both splits. Raises InputError where a split has fewer than two documents with text."""
-    bound(config.masker, MASKERS, "masker")
-    recipe = Recipe("dataset", config, SCHEMA, parents=(corpus, vocabulary))
+    """Make the samples of both splits.
+
+    Raises InputError where a split has too few documents with text, makes no sample, or doesn't pass the gates.
+    """
+    recipe = dataset_recipe(config, corpus, vocabulary, store)
     if not force and (found := store.find(recipe)):
         log.info("found %s", found)
         return found
-    shards = {split: store.manifest(corpus).matching(f"{split}/") for split in SPLITS}
-    flat = [entry for split in SPLITS for entry in shards[split]]
-    tokenised = iter(map(partial(tokenise_shard, vocabulary=vocabulary, store=store), flat))
-    tokens = {split: [next(tokenised) for _ in shards[split]] for split in SPLITS}
-    for split in SPLITS:
-        _check_split(split, tokens[split], corpus)
-    units = [
-        PairsOf(split, shard, pass_)
-        for split in SPLITS
-        for pass_ in range(config.dupe_factor if split == "train" else 1)
-        for shard in range(len(shards[split]))
-    ]
-    make = partial(make_pairs, tokens=tokens, vocabulary=vocabulary, config=config, store=store)
-    parts = dict(zip(units, map(make, units), strict=True))
+    sources = _sources(config, corpus, vocabulary, store, map)
+    samples = _samples(config, sources, vocabulary, store, map)
+    cards = {split: card_of(sources[split].tokens, samples[split], config, store) for split in SPLITS}
+    for split, card in cards.items():
+        _check_samples(split, card, corpus)
+    check_gates(cards, config, corpus)
     with store.draft(recipe, force=force) as draft:
-        rows = {
-            split: _write_split(
-                draft, split, [part for unit, part in parts.items() if unit.split == split], config, store
-            )
-            for split in SPLITS
-        }
-        _check_rows(rows, corpus)
-        made = draft.commit(totals=_totals(rows, parts, tokens, special_tokens(vocabulary, store), config))
+        for split in SPLITS:
+            _publish(draft, split, samples[split], store)
+        rows = {split: cards[split]["samples"] for split in SPLITS}
+        made = draft.commit(
+            totals={
+                "rows": rows,
+                "tokens": {split: cards[split]["tokens"] for split in SPLITS},
+                "max_seq_length": config.max_seq_length,
+                **Entries.load(store, vocabulary).record(),
+            },
+            metrics=cards,
+        )
     log.info("made %s: %s samples to train on, %s held out", made, *(f"{rows[split]:,}" for split in SPLITS))
     return made
 
 
-def special_tokens(vocabulary: Artifact, store: Store) -> SpecialTokens:
-    """What pairs and masks need to know of the vocabulary."""
-    ids: dict[str, int] = load_tokenizer(store, vocabulary).get_vocab()
-    undrawable = sorted(number for token, number in ids.items() if token in SPECIALS or token.startswith("[unused"))
-    continuing = frozenset(number for token, number in ids.items() if token.startswith(CONTINUES))
-    return SpecialTokens(ids["[CLS]"], ids["[SEP]"], ids["[MASK]"], tuple(undrawable), continuing, len(ids))
-
-
-def make_pairs(
-    unit: PairsOf, *, tokens: dict[str, list[Part]], vocabulary: Artifact, config: DatasetConfig, store: Store
-) -> Part:
-    """The samples of one shard and pass. Negatives come from every shard, so all their tokens make the identity."""
-    identity = {
-        "schema": SCHEMA,
-        "tokens": [[entry.sha256 for entry in part.files] for part in tokens[unit.split]],
-        "unit": [unit.split, unit.shard, unit.pass_],
-        "vocabulary": vocabulary.digest,
-        "config": config.model_dump(include=set(DECIDES_PAIRS)),
-    }
-    make = partial(_make_pairs, unit=unit, tokens=tokens[unit.split], vocabulary=vocabulary, config=config, store=store)
-    return store.part("pairs", identity, make)
-
-
-def _make_pairs(
-    draft: PartDraft, *, unit: PairsOf, tokens: list[Part], vocabulary: Artifact, config: DatasetConfig, store: Store
-) -> dict[str, Any]:
-    specials = special_tokens(vocabulary, store)
-    shards = [load_shard(part, store) for part in tokens]
-    documents = Documents(shards, config, specials)
-    first = documents.first_of(unit.shard)
-    count: Counter[str] = Counter()
-
-    def examples() -> Iterator[Example]:
-        with progress(f"pairs of {unit.split} {unit.shard}, pass {unit.pass_}", len(shards[unit.shard])) as advance:
-            for number in range(first, first + len(shards[unit.shard])):
-                for example in document_pairs(number, documents, config, specials, pass_=unit.pass_):
-                    count["random_next"] += example.is_random_next
-                    count["own_tokens"] += example.own_tokens
-                    count["tokens"] += len(example.input_ids)
-                    yield example
-                advance()
-
-    rows = write_examples(draft.folder / "pairs.arrow", examples(), specials.size)
-    draft.add("pairs.arrow", rows=rows)
-    return dict(count)
-
-
-def write_examples(path: Path, examples: Iterator[Example], vocabulary_size: int) -> int:
-    """An Arrow IPC file of samples, in bounded memory; returns how many."""
-    import pyarrow as pa
-
-    token = pa.from_numpy_dtype(token_type(vocabulary_size))
-    schema = pa.schema(
-        {
-            "input_ids": pa.list_(token),
-            "segment_boundary": pa.uint16(),
-            "word_starts": pa.list_(pa.uint16()),
-            "is_random_next": pa.bool_(),
-        }
-    )
-    rows, batch = 0, list[Example]()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-
-        def flush() -> None:
-            columns = [[getattr(example, name) for example in batch] for name in schema.names]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-            batch.clear()
-
-        for example in examples:
-            batch.append(example)
-            rows += 1
-            if len(batch) == ROWS_AT_ONCE:
-                flush()
-        if batch:
-            flush()
-    return rows
-
-
-def _write_split(draft: Draft, split: str, parts: list[Part], config: DatasetConfig, store: Store) -> int:
-    """Rewrite the parts' rows as files of `rows_per_shard`, one record batch each, so that readers map them whole."""
-    import pyarrow as pa
-
-    table = pa.concat_tables(
-        pa.ipc.open_file(pa.memory_map(str(store.blob(part.files[0])))).read_all() for part in parts
-    )
-    if config.masks == "stored":
-        table = _with_masks(table, config, store, draft.recipe.parents[1])
-    for number, start in enumerate(range(0, len(table), config.rows_per_shard)):
-        rows = table.slice(start, config.rows_per_shard).combine_chunks()
-        path = f"{split}/{number:05d}.arrow"
-        (draft.folder / split).mkdir(exist_ok=True)
-        with pa.OSFile(str(draft.folder / path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(rows)
-        draft.add(path, rows=len(rows))
-        (draft.folder / path).unlink()
-    return len(table)
-
-
-def _with_masks(table: Any, config: DatasetConfig, store: Store, vocabulary: Artifact) -> Any:
-    """The table with each row's masks of epoch 0, as google-research/bert stores them."""
-    import pyarrow as pa
-
-    specials = special_tokens(vocabulary, store)
-    masking = Masking(config, mask_id=specials.mask, undrawable=specials.undrawable, size=specials.size)
-    positions, inputs = [], []
-    columns = zip(table["input_ids"], table["word_starts"], table["segment_boundary"], strict=True)
-    for index, (ids, starts, boundary) in enumerate(track(columns, "drawing masks", len(table))):
-        masks = masking.draw(
-            np.array(ids.as_py(), np.int64), np.array(starts.as_py(), np.int64), boundary.as_py(), epoch=0, index=index
+def _sources(
+    config: DatasetConfig, corpus: Artifact, vocabulary: Artifact, store: Store, map: Map
+) -> dict[str, Source]:
+    """Each split as tokens, with the choice of documents that have samples."""
+    shards = {split: store.manifest(corpus).matching(f"{split}/") for split in SPLITS}
+    tokenise = partial(tokenise_shard, vocabulary=vocabulary, segmenter=config.segmenter, store=store)
+    made = iter(map(tokenise, [entry for split in SPLITS for entry in shards[split]]))
+    tokens = {split: [next(made) for _ in shards[split]] for split in SPLITS}
+    for split in SPLITS:
+        _check_documents(split, tokens[split], config, corpus)
+    selection = None
+    if config.since is not None:
+        earlier = earlier_corpus(config.since, store)
+        selection = select_since(
+            earlier,
+            shards["train"],
+            tokens["train"],
+            share=config.replay_share,
+            seed=config.seed,
+            store=store,
+            map=map,
         )
-        positions.append(masks.positions)
-        inputs.append(masks.inputs)
-    table = table.append_column("masked_lm_positions", pa.array(positions, pa.list_(pa.uint16())))
-    return table.append_column("masked_lm_inputs", pa.array(inputs, table.schema.field("input_ids").type))
+    return {"train": Source(tokens["train"], selection), "heldout": Source(tokens["heldout"])}
 
 
-def _check_split(split: str, tokens: list[Part], corpus: Artifact) -> None:
+def _samples(
+    config: DatasetConfig, sources: Mapping[str, Source], vocabulary: Artifact, store: Store, map: Map
+) -> dict[str, list[Part]]:
+    """The parts of each split, in the order in which its files stand."""
+    if config.rules == "google":
+        make = partial(make_google_samples, sources=sources, vocabulary=vocabulary, config=config, store=store)
+        return {split: [part] for split, part in zip(SPLITS, map(make, SPLITS), strict=True)}
+    units = [
+        Unit(split, shard, pass_)
+        for split in SPLITS
+        for pass_ in range(config.dupe_factor if split == "train" else 1)
+        for shard in range(len(sources[split].tokens))
+    ]
+    parts = map(partial(make_samples, sources=sources, vocabulary=vocabulary, config=config, store=store), units)
+    made: dict[str, list[Part]] = {split: [] for split in SPLITS}
+    for unit, part in zip(units, parts, strict=True):
+        made[unit.split].append(part)
+    return made
+
+
+def _publish(draft: Draft, split: str, samples: Sequence[Part], store: Store) -> None:
+    """The samples' files as they are, and all lengths in one, so that they are known without reading rows."""
+    number, rows = 0, sum(part.record["rows"] for part in samples)
+    name = f"{split}.lengths.npy"
+    with (draft.folder / name).open("wb") as lengths:
+        header = {"descr": "<u2", "fortran_order": False, "shape": (rows,)}
+        np.lib.format.write_array_header_1_0(lengths, header)
+        for part in samples:
+            for entry in part.files:
+                if entry.path.endswith(".arrow"):
+                    draft.include(entry, f"{split}/{number:05d}.arrow")
+                    number += 1
+                elif entry.path == "lengths.npy":
+                    lengths.write(np.load(store.blob(entry), mmap_mode="r", allow_pickle=False).tobytes())
+    draft.add(name)
+
+
+def _check_documents(split: str, tokens: Sequence[Part], config: DatasetConfig, corpus: Artifact) -> None:
     documents = sum(part.record["documents_with_text"] for part in tokens)
-    if documents < 2:
+    if config.pairs == "nsp" and documents < 2 and "own_document_as_another" not in config.faults:
         raise InputError(
             f"The {split} part of {corpus} has {documents} document(s) with text: next-sentence pairs need text of "
-            f"another document, so at least 2. Add documents, or change corpus.heldout_share."
+            f"another document, so at least 2. Add documents, or change corpus.heldout_share, or set dataset.pairs to "
+            f'"sop" or "none", which need one.'
         )
 
 
-def _check_rows(rows: dict[str, int], corpus: Artifact) -> None:
-    for split, count in rows.items():
-        if count == 0:
-            raise InputError(
-                f"The {split} part of {corpus} makes no sample: no document in it has text for a pair. Add documents "
-                f"of more than a word, or change corpus.heldout_share."
-            )
-
-
-def _totals(
-    rows: dict[str, int],
-    parts: dict[PairsOf, Part],
-    tokens: dict[str, list[Part]],
-    specials: SpecialTokens,
-    config: DatasetConfig,
-) -> dict[str, Any]:
-    def total(split: str, key: str) -> int:
-        return sum(part.record.get(key, 0) for unit, part in parts.items() if unit.split == split)
-
-    source = {split: sum(part.record["tokens"] for part in tokens[split]) for split in SPLITS}
-    passes = {"train": config.dupe_factor, "heldout": 1}
-    return {
-        "rows": rows,
-        "tokens": {split: total(split, "tokens") for split in SPLITS},
-        "source_tokens": source,
-        "source_tokens_used": {
-            split: round(total(split, "own_tokens") / max(1, source[split] * passes[split]), 4) for split in SPLITS
-        },
-        "random_next_share": {split: round(total(split, "random_next") / max(1, rows[split]), 4) for split in SPLITS},
-        "fill": {
-            split: round(total(split, "tokens") / max(1, rows[split] * config.max_seq_length), 4) for split in SPLITS
-        },
-        "max_seq_length": config.max_seq_length,
-        "vocabulary_size": specials.size,
-        "mask_id": specials.mask,
-        "undrawable_ids": list(specials.undrawable),
-    }
+def _check_samples(split: str, card: Mapping[str, Any], corpus: Artifact) -> None:
+    if card["samples"] == 0:
+        raise InputError(
+            f"The {split} part of {corpus} makes no sample: no document in it has text for one. Add documents of more "
+            f"than a word, or change corpus.heldout_share."
+        )

@@ -25,8 +25,12 @@ class Entries:
 
     @classmethod
     def load(cls, store: Store, vocabulary: Artifact) -> "Entries":
-        """The entries of a vocabulary of the store."""
-        return cls(load_tokenizer(store, vocabulary).get_vocab())
+        """The entries of a vocabulary of the store; the last ones are remembered."""
+        digest, entries = _last[0] if _last else ("", None)
+        if entries is None or digest != vocabulary.digest:
+            entries = cls(load_tokenizer(store, vocabulary).get_vocab())
+            _last[:] = [(vocabulary.digest, entries)]
+        return entries
 
     @property
     def size(self) -> int:
@@ -64,3 +68,6 @@ class Entries:
     def record(self) -> dict[str, Any]:
         """As a dataset's manifest keeps it, so that its readers need no vocabulary."""
         return {"vocabulary_size": self.size, "mask_id": self.mask, "undrawable_ids": list(self.undrawable)}
+
+
+_last: list[tuple[str, Entries]] = []

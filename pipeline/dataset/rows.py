@@ -5,7 +5,8 @@ Any Arrow reader shows them, `datasets.load_dataset("arrow", ...)` among them. A
 Legend: S samples, T tokens of all of them, M predictions of all of them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,42 @@ class Rows:
     def lengths(self) -> npt.NDArray[np.int32]:
         """[S]"""
         return np.diff(self.starts)
+
+    def begins_word(self, first: int, last: int) -> Bits:
+        """A byte for each token of the samples from `first` to before `last`: whether a word starts there."""
+        start, end = int(self.starts[first]), int(self.starts[last])
+        bits = np.unpackbits(self.word_starts[start >> 3 : (end + 7) >> 3], bitorder="little")
+        return bits[start & 7 : (start & 7) + end - start]
+
+    def cut(self, first: int, last: int) -> "Rows":
+        """The samples from `first` to before `last`; without masks."""
+        starts = self.starts[first : last + 1]
+        return Rows(
+            self.input_ids[starts[0] : starts[-1]],
+            np.packbits(self.begins_word(first, last), bitorder="little"),
+            starts - starts[0],
+            self.segment_boundary[first:last],
+            self.next_sentence_label[first:last],
+        )
+
+    def masked(self, masks: StoredMasks) -> "Rows":
+        """With these masks."""
+        return replace(self, masks=masks)
+
+
+def joined(several: Sequence[Rows]) -> Rows:
+    """Samples one after the other; without masks."""
+    ends = np.cumsum([0, *(each.starts[-1] for each in several)]).astype(np.int32)
+    begins = np.concatenate([each.begins_word(0, len(each)) for each in several])
+    return Rows(
+        np.concatenate([each.input_ids for each in several]),
+        np.packbits(begins, bitorder="little"),
+        np.concatenate([[0], *(end + each.starts[1:] for end, each in zip(ends, several, strict=False))]).astype(
+            np.int32
+        ),
+        np.concatenate([each.segment_boundary for each in several]),
+        np.concatenate([each.next_sentence_label for each in several]),
+    )
 
 
 def write_rows(path: Path, rows: Rows) -> None:

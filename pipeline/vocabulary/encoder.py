@@ -6,6 +6,7 @@ and the ids.
 """
 
 import json
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ MEMO_WORDS = 1 << 18
 WORDS_AT_ONCE = 1 << 18
 ASKED_AT_ONCE = 1 << 12
 Ids = npt.NDArray[np.int32]
+_last = threading.local()
+"""The encoder that a thread loaded last: with its tables it takes as long to make as a small shard to encode."""
 
 
 class Encoder:
@@ -57,8 +60,11 @@ class Encoder:
 
     @classmethod
     def load(cls, store: Store, vocabulary: Artifact) -> "Encoder":
-        """The encoder of a vocabulary of the store."""
-        return cls(load_tokenizer(store, vocabulary))
+        """The encoder of a vocabulary of the store; a thread that asks for the same again gets the same."""
+        if getattr(_last, "digest", None) != vocabulary.digest:
+            _last.encoder, _last.digest = cls(load_tokenizer(store, vocabulary)), vocabulary.digest
+        encoder: Encoder = _last.encoder
+        return encoder
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Starts]:
         """The ids of all texts, one text's after the other, [N] `dtype`; and where each text's begin, int64 [T + 1]."""

@@ -4,30 +4,69 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from pipeline.config import DatasetConfig
-from pipeline.dataset.example import Example
-from pipeline.dataset.pairs import Documents, SpecialTokens, document_pairs
+from pipeline.dataset.assembly import assembled
+from pipeline.dataset.donors import find_donors
+from pipeline.dataset.entries import Entries
+from pipeline.dataset.pairs import draw_samples, rules_of
+from pipeline.dataset.rows import Rows
 from pipeline.dataset.tokens import Shard
+from pipeline.vocabulary.layout import SPECIALS
+from tests.dataset.readable_pairs import Pair, readable_pairs
 
 FIRST = 100
 """The id of the first document's first token; the next ones follow."""
-SPECIALS = SpecialTokens(cls=2, sep=3, mask=4, undrawable=(0, 1, 2, 3, 4), continuing=frozenset(), size=1 << 20)
+ENTRIES = Entries({token: number for number, token in enumerate(SPECIALS)})
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample, as lists."""
+
+    input_ids: list[int]
+    segment_boundary: int
+    word_starts: list[int]
+    """The places at which words start."""
+    is_random_next: bool
+    own_tokens: int = -1
+    """Of the document itself; -1 where it isn't known."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """The documents of a split, by the lengths of their sentences."""
+    """The documents of a split, by the lengths of their sentences; none is empty."""
 
     lengths: Sequence[Sequence[int]]
-    shards: Sequence[Shard]
-    specials: SpecialTokens = SPECIALS
+    documents_per_shard: int = 1_000
+    continuing: frozenset[int] = frozenset()
+    """Ids that continue a word."""
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        shards, first = [], FIRST
+        for start in range(0, len(self), self.documents_per_shard):
+            some = self.lengths[start : start + self.documents_per_shard]
+            flat = [length for document in some for length in document]
+            ids = np.arange(first, first + sum(flat), dtype=np.uint32)
+            arrays = (
+                ids,
+                np.packbits([each not in self.continuing for each in ids.tolist()], bitorder="little"),
+                np.array([0, *accumulate(flat)], np.int64),
+                np.array([0, *accumulate(map(len, some))], np.int64),
+            )
+            for array in arrays:
+                array.flags.writeable = False  # as what is mapped from a file
+            shards.append(Shard(*arrays))
+            first += sum(flat)
+        return shards
 
     def own(self, number: int) -> list[int]:
         """A document's tokens."""
@@ -42,39 +81,57 @@ class Text:
         return set(accumulate((length for each in self.lengths for length in each), initial=FIRST))
 
     def samples(self, number: int, config: DatasetConfig, pass_: int = 0) -> list[Example]:
-        documents = Documents(self.shards, config, self.specials)
-        return list(document_pairs(number, documents, config, self.specials, pass_=pass_))
+        """Of one document."""
+        shard, place = divmod(number, self.documents_per_shard)
+        rules = rules_of(config)
+        before = shard * self.documents_per_shard
+        drawn = draw_samples(self.shards[shard], np.array([place]), before, rules, config.seed, pass_)
+        ends = list(accumulate(map(len, self.shards)))
+        donated = find_donors(drawn, ends, self.shards.__getitem__, rules)
+        rows, own_tokens = assembled(self.shards[shard], drawn, donated, rules, ENTRIES)
+        samples = listed(rows)
+        return [replace(samples[0], own_tokens=own_tokens)] if len(samples) == 1 else samples
 
     def all_samples(self, config: DatasetConfig, passes: int = 1) -> Iterator[tuple[int, Example]]:
         """(document, sample) of each."""
-        documents = Documents(self.shards, config, self.specials)
         for pass_ in range(passes):
             for number in range(len(self)):
-                for sample in document_pairs(number, documents, config, self.specials, pass_=pass_):
+                for sample in self.samples(number, config, pass_):
                     yield number, sample
+
+    def readable(self, number: int, config: DatasetConfig, pass_: int = 0) -> list[Pair]:
+        """The pairs of a document, by the readable version."""
+        ids = iter(range(FIRST, FIRST + sum(map(sum, self.lengths))))
+        documents = [
+            [[(each, each not in self.continuing) for each in (next(ids) for _ in range(length))] for length in lengths]
+            for lengths in self.lengths
+        ]
+        return readable_pairs(number, documents, config, pass_)
 
     def with_continuing(self, share: float) -> "Text":
         """The same, in which that share of the ids continues a word."""
         ids = range(FIRST, FIRST + sum(map(sum, self.lengths)))
-        chosen = frozenset(random.Random(8).sample(ids, round(share * len(ids))))
-        return replace(self, specials=replace(self.specials, continuing=chosen))
+        return replace(self, continuing=frozenset(random.Random(8).sample(ids, round(share * len(ids)))))
 
 
 def numbered(lengths: Sequence[Sequence[int]], documents_per_shard: int = 1_000) -> Text:
-    """Documents of sentences of those lengths."""
-    shards, first = [], FIRST
-    for start in range(0, len(lengths), documents_per_shard):
-        some = lengths[start : start + documents_per_shard]
-        flat = [length for document in some for length in document]
-        shards.append(
-            Shard(
-                np.arange(first, first + sum(flat), dtype=np.uint32),
-                np.array([0, *accumulate(flat)], np.int64),
-                np.array([0, *accumulate(map(len, some))], np.int64),
-            )
+    """Documents of sentences of those lengths; what is empty is left out, as a shard leaves it out."""
+    kept = [[length for length in document if length] for document in lengths]
+    return Text([document for document in kept if document], documents_per_shard)
+
+
+def listed(rows: Rows) -> list[Example]:
+    """The samples as lists."""
+    begins = rows.begins_word(0, len(rows))
+    return [
+        Example(
+            rows.input_ids[start:end].tolist(),
+            int(rows.segment_boundary[at]),
+            np.flatnonzero(begins[start:end]).tolist(),
+            bool(rows.next_sentence_label[at]),
         )
-        first += sum(flat)
-    return Text(lengths, shards)
+        for at, (start, end) in enumerate(pairwise(rows.starts.tolist()))
+    ]
 
 
 def random_lengths(documents: int, shortest: int, longest: int, sentences: int = 10) -> list[list[int]]:

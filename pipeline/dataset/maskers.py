@@ -1,0 +1,122 @@
+"""The ways to choose which tokens are predicted; `masking.MASKERS` names them.
+
+Each takes the words of many samples, how many tokens of each sample to choose, and each sample's key; and gives every
+token's unit (masking.py). What is over the count is passed over, so that a sample never has more; all but `token` may
+leave it with a few less.
+"""
+
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+from pydantic import Field
+
+from pipeline.dataset.randomness import key_of, uniform_of
+from pipeline.dataset.words import Words
+
+Numbers = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+Units = npt.NDArray[np.int32]
+ORDER, LENGTHS = 3, 4
+"""Streams of a sample that maskers draw from."""
+
+
+def mask_tokens(words: Words, counts: Numbers, keys: Keys) -> Units:
+    """Each token alone (Devlin et al. 2019)."""
+    return _tokens(*words, counts, keys)  # type: ignore[no-any-return]
+
+
+def mask_whole_words(words: Words, counts: Numbers, keys: Keys) -> Units:
+    """All pieces of a word or none; a word over what is left of the count is passed over (bert, May 2019)."""
+    return _runs(*words, counts, keys, np.ones(1), False)  # type: ignore[no-any-return]
+
+
+def mask_ngrams(
+    words: Words, counts: Numbers, keys: Keys, *, max_words: Annotated[int, Field(ge=1, le=64)] = 3
+) -> Units:
+    """Runs of 1 to `max_words` whole words, a run of n as likely as 1 / n (Lan et al. 2020)."""
+    return _runs(*words, counts, keys, _law(1 / np.arange(1, max_words + 1)), False)  # type: ignore[no-any-return]
+
+
+def mask_spans(
+    words: Words,
+    counts: Numbers,
+    keys: Keys,
+    *,
+    p: Annotated[float, Field(gt=0, le=1)] = 0.2,
+    max_words: Annotated[int, Field(ge=1, le=64)] = 10,
+) -> Units:
+    """Runs of whole words whose lengths are geometric, up to `max_words`; a run has one fate (Joshi et al. 2020)."""
+    law = _law(p * (1 - p) ** np.arange(max_words))
+    return _runs(*words, counts, keys, law, True)  # type: ignore[no-any-return]
+
+
+def _law(weights: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Cumulated probabilities in the proportion of the weights."""
+    return np.cumsum(weights / weights.sum())
+
+
+@njit(cache=True, nogil=True)
+def _tokens(firsts: Numbers, ends: Numbers, of_samples: Numbers, tokens: int, counts: Numbers, keys: Keys) -> Units:
+    units = np.zeros(tokens, np.int32)
+    places = np.empty(tokens, np.int64)
+    for sample in range(len(counts)):
+        held = 0
+        for word in range(of_samples[sample], of_samples[sample + 1]):
+            for place in range(firsts[word], ends[word]):
+                places[held] = place
+                held += 1
+        order = key_of(keys[sample], ORDER)
+        for turn in range(min(held, counts[sample])):
+            other = turn + int(uniform_of(order, turn + 1) * (held - turn))
+            places[turn], places[other] = places[other], places[turn]
+            units[places[turn]] = turn + 1
+    return units
+
+
+@njit(cache=True, nogil=True)
+def _runs(
+    firsts: Numbers,
+    ends: Numbers,
+    of_samples: Numbers,
+    tokens: int,
+    counts: Numbers,
+    keys: Keys,
+    law: npt.NDArray[np.float64],
+    is_one_unit: bool,
+) -> Units:
+    """Runs of words, from each word in a drawn order until there are enough tokens.
+
+    A run's length in words is drawn by the cumulated `law`; it ends sooner before a word that is chosen already, before
+    a token that stands in no word, and before what is over the count.
+    """
+    units = np.zeros(tokens, np.int32)
+    order = np.empty(len(firsts), np.int64)
+    for sample in range(len(counts)):
+        first, last = of_samples[sample], of_samples[sample + 1]
+        for word in range(first, last):
+            order[word] = word
+        left, unit = counts[sample], 0
+        turns, lengths = key_of(keys[sample], ORDER), key_of(keys[sample], LENGTHS)
+        for turn in range(first, last):
+            if left == 0:
+                break
+            number = turn - first + 1
+            other = turn + int(uniform_of(turns, number) * (last - turn))
+            order[turn], order[other] = order[other], order[turn]
+            word, length = order[turn], 1
+            if len(law) > 1:
+                uniform = uniform_of(lengths, number)
+                while length < len(law) and uniform >= law[length - 1]:
+                    length += 1
+            unit += is_one_unit
+            for run in range(word, min(word + length, last)):
+                size = ends[run] - firsts[run]
+                if units[firsts[run]] or size > left or (run > word and firsts[run] != ends[run - 1]):
+                    break
+                for place in range(firsts[run], ends[run]):
+                    unit += not is_one_unit
+                    units[place] = unit
+                left -= size
+    return units
