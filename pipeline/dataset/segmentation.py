@@ -11,7 +11,7 @@ takes many times as long as all the rest of the stage.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -84,7 +84,12 @@ SEGMENTERS: Mapping[str, Plug] = {"jieba": Plug(load_jieba, read_dictionary)}
 
 
 def load_segmenter(config: Segmenter) -> Cut:
-    """The segmenter with its dictionary; takes seconds. Raises ConfigError, InputError."""
+    """The segmenter with its dictionary; takes seconds, the first time. Raises ConfigError, InputError."""
+    return _loaded(config, segmenter_identity(config))
+
+
+@lru_cache(1)
+def _loaded(config: Segmenter, _: tuple[tuple[str, str], ...]) -> Cut:
     return _plug(config).load(Path(config.dictionary) if config.dictionary else None)
 
 
