@@ -65,6 +65,11 @@ class Masking:
         self._drawable = np.arange(size) if every else np.flatnonzero(self._maskable)
         self._key = np.uint64(stream_key(config.seed, Purpose.MASKS))
 
+    def counts(self, lengths: Numbers) -> Numbers:
+        """How many tokens of samples of these lengths [S] are predicted at most, [S]."""
+        counts = np.rint(lengths * self._config.masked_lm_prob).astype(np.int64)
+        return np.minimum(np.maximum(counts, 1), self._config.predictions_per_seq)
+
     def draw(
         self,
         input_ids: npt.NDArray[Any],
@@ -78,8 +83,7 @@ class Masking:
         `input_ids` [T], `begins_word` [T] whether a word starts at the token, `starts` [S + 1] where samples begin.
         """
         words = words_of(input_ids, begins_word, starts, self._maskable)
-        counts = np.rint(np.diff(starts) * self._config.masked_lm_prob).astype(np.int64)
-        counts = np.minimum(np.maximum(counts, 1), self._config.predictions_per_seq)
+        counts = self.counts(np.diff(starts))
         keys = stream_keys(self._key, epochs, indices)
         units = self._masker(words, counts, keys)
         shares = self._config.mask_share, self._config.random_share

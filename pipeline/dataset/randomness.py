@@ -26,6 +26,8 @@ class Purpose(IntEnum):
     ORDER = 3
     DONORS = 4
     REPLAY = 5
+    FILES = 6
+    CUTS = 7
 
 
 def mixed(value: int) -> int:

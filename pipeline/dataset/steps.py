@@ -1,0 +1,217 @@
+"""The samples of an optimizer step, and how they are dealt to ranks and micro-batches: by tokens, for any number.
+
+A step's samples are a function of (datasets, seed, train_batch_size, step). So that each step has about as many tokens
+as the next, neighbouring steps are dealt together: their samples are sorted by length and dealt back and forth. Within
+a step, samples go longest first to the micro-batch that holds the fewest tokens; every rank has as many micro-batches,
+of which short ones may be empty.
+
+Several datasets are mixed by weight: a fixed pattern, evenly interleaved, says which of them each position is of, so
+that each is read in its own order, with no gap, and nothing needs to be counted.
+
+Legend: B samples of a step, D datasets.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from pipeline.dataset.order import Order
+from pipeline.dataset.samples import Samples
+from pipeline.errors import ConfigError
+
+TOGETHER = 1 << 15
+"""Samples of the steps that are dealt together, in datasets that have many."""
+GROUPS_AN_EPOCH = 8
+"""At least so many, so that few steps see a sample twice."""
+PATTERN = 4_096
+LONGEST = 512
+MULTIPLE = 8
+"""A fixed buffer's size is one of this, as tensor cores like it."""
+LOOKED_AT = 64
+"""Groups of steps by which a buffer is measured."""
+Numbers = npt.NDArray[np.int64]
+
+
+class Chosen(NamedTuple):
+    """Samples by their names."""
+
+    datasets: Numbers
+    """[B], which of the mixed datasets."""
+    epochs: Numbers
+    """[B]"""
+    rows: Numbers
+    """[B], of the dataset's split."""
+    lengths: Numbers
+    """[B], tokens."""
+    predictions: Numbers
+    """[B], of how many at most."""
+
+    def at(self, places: npt.NDArray[np.integer]) -> "Chosen":  # type: ignore[type-arg]
+        return Chosen(*(each[places] for each in self))
+
+
+class Steps:
+    """The steps over one dataset, or several mixed by weight.
+
+    Raises ConfigError where datasets have different vocabularies, or a weight isn't positive.
+    """
+
+    def __init__(
+        self, mixed: Sequence[tuple[Samples, float]], *, train_batch_size: int, seed: int, longest: int | None = None
+    ) -> None:
+        check_mixed(mixed)
+        self.samples = [samples for samples, _ in mixed]
+        self.train_batch_size = train_batch_size
+        self.longest = min(longest or LONGEST, max(samples.config.max_seq_length for samples in self.samples))
+        self._orders = [Order(samples.sizes, seed) for samples in self.samples]
+        self._pattern = pattern_of([weight for _, weight in mixed])
+        size = sum(map(len, self.samples))
+        self.together = max(1, min(TOGETHER, size // GROUPS_AN_EPOCH) // train_batch_size)
+        """Steps that are dealt together."""
+        self._group = lru_cache(2)(self._dealt_together)
+
+    def step(self, step: int) -> Chosen:
+        """The samples of a step, longest first: the same for any number of ranks."""
+        group, seat = divmod(step, self.together)
+        chosen = self._group(group)
+        laps = np.arange(self.train_batch_size)
+        places = laps * self.together + np.where(laps % 2 == 0, seat, self.together - 1 - seat)
+        return chosen.at(places)
+
+    def _dealt_together(self, group: int) -> Chosen:
+        """The samples of neighbouring steps, longest first, equal ones in the order of their positions."""
+        count = self.together * self.train_batch_size
+        positions = group * count + np.arange(count)
+        datasets, own = mixed_positions(self._pattern, positions)
+        epochs, rows, lengths = (np.empty(count, np.int64) for _ in range(3))
+        for number, (samples, order) in enumerate(zip(self.samples, self._orders, strict=True)):
+            of = np.flatnonzero(datasets == number)
+            if len(of):
+                epochs[of], rows[of] = order.rows(own[of])
+                lengths[of] = samples.lengths[rows[of]]
+                samples.fetch_ahead(order.files_after(int(own[of[-1]])))
+        lengths = np.minimum(lengths, self.longest)
+        predictions = np.empty(count, np.int64)
+        for number, samples in enumerate(self.samples):
+            predictions[datasets == number] = samples.masking.counts(lengths[datasets == number])
+        return Chosen(datasets, epochs, rows, lengths, predictions).at(np.argsort(-lengths, kind="stable"))
+
+    @property
+    def groups(self) -> int:
+        """Of the first epoch."""
+        return max(1, sum(map(len, self.samples)) // (self.together * self.train_batch_size))
+
+
+def check_mixed(mixed: Sequence[tuple[Samples, float]]) -> None:
+    """ConfigError for datasets that can't be mixed."""
+    for samples, weight in mixed:
+        if not weight > 0:
+            raise ConfigError(f"{samples.dataset} is mixed in with the weight {weight}; give one above 0, or leave it out.")
+        first = mixed[0][0]
+        if samples.vocabulary != first.vocabulary:
+            raise ConfigError(
+                f"{samples.dataset} was made with another vocabulary than {first.dataset}: their ids don't mean the "
+                f"same. Make one of them again, with the other's vocabulary (--vocabulary REF)."
+            )
+        if samples.config.pairs != first.config.pairs:
+            raise ConfigError(
+                f"{samples.dataset} has pairs = {samples.config.pairs!r}, {first.dataset} {first.config.pairs!r}: one "
+                f"objective can't be trained on both. Make one of them again."
+            )
+
+
+def pattern_of(weights: Sequence[float]) -> Numbers:
+    """Which dataset each of `PATTERN` positions is of, in proportion to the weights, evenly interleaved.
+
+    Shares are rounded to whole slots by the largest remainder; a dataset of any weight has one at least.
+    """
+    shares = np.array(weights, np.float64) / sum(weights) * PATTERN
+    slots = np.maximum(1, np.floor(shares).astype(np.int64))
+    for _ in range(PATTERN - int(slots.sum())):
+        slots[np.argmax(shares - slots)] += 1
+    for _ in range(int(slots.sum()) - PATTERN):
+        slots[np.argmax(slots)] -= 1
+    due = np.concatenate([(np.arange(count) + 0.5) / count for count in slots])
+    of = np.repeat(np.arange(len(slots)), slots)
+    return of[np.argsort(due, kind="stable")].astype(np.int64)
+
+
+def mixed_positions(pattern: Numbers, positions: Numbers) -> tuple[Numbers, Numbers]:
+    """(dataset, position in it) of each position."""
+    laps, places = np.divmod(positions, len(pattern))
+    datasets = pattern[places]
+    before = np.zeros((int(pattern.max()) + 1, len(pattern)), np.int64)
+    for number in range(len(before)):
+        is_of = pattern == number
+        before[number] = np.cumsum(is_of) - is_of
+    counts = np.bincount(pattern)
+    return datasets, laps * counts[datasets] + before[datasets, places]
+
+
+class Capacity(NamedTuple):
+    """A fixed micro-batch, for kernels that want static shapes."""
+
+    tokens: int
+    sequences: int
+    predictions: int
+    longest: int
+    """Of a sequence."""
+
+    @classmethod
+    def of(cls, steps: Steps, *, micro_batch_size: int, world: int) -> "Capacity":
+        """Room for the fullest micro-batch of some steps of the first epoch: a function of the lengths alone.
+
+        Steps are alike (`Steps`), so that the mean micro-batch fills all but 1 to 3 % of it; the rare one that doesn't
+        fit takes another round (`dealt`).
+        """
+        tokens = sequences = predictions = 0
+        groups = range(0, steps.groups, max(1, steps.groups // LOOKED_AT))
+        for step in (group * steps.together + seat for group in groups for seat in {0, steps.together - 1}):
+            chosen = steps.step(step)
+            for hand in dealt(chosen, micro_batch_size=micro_batch_size, world=world):
+                tokens = max(tokens, int(chosen.lengths[hand].sum()))
+                predictions = max(predictions, int(chosen.predictions[hand].sum()))
+                sequences = max(sequences, len(hand))
+        tokens = -(-max(tokens, steps.longest) // MULTIPLE) * MULTIPLE
+        filling = -(-tokens // steps.longest)
+        return cls(tokens, max(sequences + 2, filling), predictions, steps.longest)
+
+    def holds(self, chosen: Chosen) -> bool:
+        """Whether the samples fit, with what fills the rest up."""
+        left = self.tokens - int(chosen.lengths.sum())
+        sequences = len(chosen.lengths) + -(-max(0, left) // self.longest)
+        return left >= 0 and sequences <= self.sequences and int(chosen.predictions.sum()) <= self.predictions
+
+
+def dealt(
+    chosen: Chosen, *, micro_batch_size: int, world: int, capacity: Capacity | None = None
+) -> list[npt.NDArray[np.int64]]:
+    """Deal samples, longest first, into the fewest hands that go round the ranks and hold `micro_batch_size` on average.
+
+    Hand h is rank h % world's. With a capacity, another round is taken until each hand fits.
+    """
+    turns = max(1, -(-len(chosen.lengths) // (micro_batch_size * world)))
+    while True:
+        of = _dealt(chosen.lengths, turns * world)
+        hands = [np.flatnonzero(of == number) for number in range(turns * world)]
+        if capacity is None or all(capacity.holds(chosen.at(hand)) for hand in hands):
+            return hands
+        turns += 1
+
+
+@njit(cache=True, nogil=True)
+def _dealt(lengths: Numbers, hands: int) -> Numbers:
+    """The hand of each sample; of hands that hold equally much the first is given to."""
+    of, held = np.empty(len(lengths), np.int64), np.zeros(hands, np.int64)
+    for at in range(len(lengths)):
+        least = 0
+        for hand in range(1, hands):
+            if held[hand] < held[least]:
+                least = hand
+        of[at] = least
+        held[least] += lengths[at]
+    return of
