@@ -1,7 +1,7 @@
 """jieba's dictionary and the user's own, read with the rules of jieba's `load_userdict`.
 
 Counts of words are the package's own data (dict.txt), read by its own code but past its cache: that is a file of
-everyone's temporary folder, and is believed whoever wrote it. Costs a second.
+everyone's temporary folder, and is believed whoever wrote it. Costs half a second.
 """
 
 import re
