@@ -8,16 +8,15 @@ Legend: T tokens, S samples, M predictions of a micro-batch.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from pipeline.dataset.masking import Masks
-from pipeline.dataset.randomness import Purpose, stream_key, stream_keys, uniform_of
-from pipeline.dataset.rows import Bits, Rows
+from pipeline.dataset.gathering import lay_rows, stored_masks
+from pipeline.dataset.randomness import stream_keys
+from pipeline.dataset.rows import Bits
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Capacity, Chosen, Steps, dealt
 
@@ -99,32 +98,15 @@ def packed(sources: Sequence[Samples], chosen: Chosen, sizes: Sequence[int]) -> 
     ids, types, positions = (np.empty(starts[-1], np.int64) for _ in range(3))
     begins = np.empty(starts[-1], np.uint8)
     labels = np.zeros(len(chosen.rows), np.int64)
-    masks = list[Masks]()
+    masks = list[tuple[Ids, Ids]]()
     for number, samples in enumerate(sources):
         of = np.flatnonzero(chosen.datasets == number)
-        stored = _Stored()
-        cuts = stream_keys(stream_key(samples.config.seed, Purpose.CUTS), chosen.epochs[of], chosen.rows[of])
-        for rows, which, places in samples.by_file(chosen.rows[of]):
-            froms = np.empty((len(which), 4), np.int64)
-            _lay(
-                rows.input_ids,
-                rows.word_starts,
-                rows.starts,
-                rows.segment_boundary,
-                places,
-                cuts[which],
-                starts,
-                of[which],
-                froms,
-                ids,
-                types,
-                positions,
-                begins,
-            )
-            labels[of[which]] = rows.next_sentence_label[places]
-            stored.add(rows, which, places, froms, starts[of[which]])
+        located = samples.located(chosen.rows[of])
+        where = located.addresses, located.files, located.places
+        cuts = stream_keys(samples.cuts, chosen.epochs[of], chosen.rows[of])
+        froms = lay_rows(*where, cuts, starts, of, ids, types, positions, begins, labels)
         if samples.config.masks == "stored":
-            masks.append(stored.masks())
+            masks.append(stored_masks(*where, froms, starts[of]))
         else:
             masks.append(_drawn(samples, ids, begins, starts, chosen, of))
     masked, seen = _in_order(masks)
@@ -148,101 +130,25 @@ def packed(sources: Sequence[Samples], chosen: Chosen, sizes: Sequence[int]) -> 
     ]
 
 
-def _drawn(samples: Samples, ids: Ids, begins: Bits, starts: Ids, chosen: Chosen, of: Ids) -> Masks:
-    """Masks of the samples `of` one dataset, drawn for their epochs."""
+def _drawn(samples: Samples, ids: Ids, begins: Bits, starts: Ids, chosen: Chosen, of: Ids) -> tuple[Ids, Ids]:
+    """Where samples `of` one dataset are masked in their epochs, and what is seen there."""
     if len(of) == len(chosen.rows):
-        return samples.masking.draw(ids, begins, starts, chosen.epochs, chosen.rows)
+        masks = samples.masking.draw(ids, begins, starts, chosen.epochs, chosen.rows)
+        return masks.positions, masks.inputs
     tokens = np.concatenate([np.arange(starts[at], starts[at + 1]) for at in of]) if len(of) else np.empty(0, np.int64)
     own = np.concatenate(([0], np.cumsum(chosen.lengths[of]))).astype(np.int64)
     masks = samples.masking.draw(ids[tokens], begins[tokens], own, chosen.epochs[of], chosen.rows[of])
-    return replace(masks, positions=tokens[masks.positions])
+    return tokens[masks.positions], masks.inputs
 
 
-def _in_order(masks: Sequence[Masks]) -> tuple[Ids, Ids]:
-    """Positions, ascending, and what is seen there, of all datasets."""
-    positions = np.concatenate([np.empty(0, np.int64), *(each.positions for each in masks)])
-    inputs = np.concatenate([np.empty(0, np.int64), *(each.inputs for each in masks)])
+def _in_order(masks: Sequence[tuple[Ids, Ids]]) -> tuple[Ids, Ids]:
+    """Positions, ascending, and what is seen there, of all that were drawn or stored."""
+    positions = np.concatenate([np.empty(0, np.int64), *(each for each, _ in masks)])
+    inputs = np.concatenate([np.empty(0, np.int64), *(each for _, each in masks)])
     if (np.diff(positions) > 0).all():
         return positions, inputs
     order = np.argsort(positions, kind="stable")
     return positions[order], inputs[order]
-
-
-class _Stored:
-    """Masks that are stored with samples, gathered file by file."""
-
-    def __init__(self) -> None:
-        self._positions, self._inputs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-
-    def add(self, rows: Rows, places: Ids, froms: Ids, starts: Ids) -> None:
-        """Those of the rows at `places`, whose tokens came to stand at `starts`, from `froms` [n, 4] of the sample."""
-        if rows.masks is None:
-            return
-        for place, (a, a_end, b, b_end), start in zip(places.tolist(), froms.tolist(), starts.tolist(), strict=True):
-            masks = rows.masks.cut(place, place + 1)
-            positions = masks.positions.astype(np.int64)
-            in_a, in_b = (positions >= a) & (positions < a_end), (positions >= b) & (positions < b_end)
-            moved = np.where(in_a, positions - a, positions - b + a_end - a + 1) + 1 + start
-            self._positions.append(moved[in_a | in_b])
-            self._inputs.append(masks.inputs[in_a | in_b].astype(np.int64))
-
-    def masks(self) -> Masks:
-        """All that were added; `starts` is left empty."""
-        positions = np.concatenate(self._positions)
-        order = np.argsort(positions, kind="stable")
-        return Masks(np.empty(0, np.int64), positions[order], np.concatenate(self._inputs)[order])
-
-
-@njit(cache=True, nogil=True)
-def _lay(
-    tokens: npt.NDArray[np.unsignedinteger],  # type: ignore[type-arg]
-    word_starts: Bits,
-    row_starts: npt.NDArray[np.int32],
-    boundaries: npt.NDArray[np.uint16],
-    places: Ids,
-    keys: npt.NDArray[np.uint64],
-    starts: Ids,
-    to: Ids,
-    froms: Ids,
-    ids: Ids,
-    types: Ids,
-    positions: Ids,
-    begins: Bits,
-) -> None:
-    """Lay the rows at `places` of a file as the samples `to` of the batch, whose `starts` say how long each may be.
-
-    A row that is longer keeps the end of A and the start of B, the longer one cut first; one without B a stretch that
-    its key draws. `froms` [n, 4] is told from where to where of the row A and B are kept.
-    """
-    for at in range(len(places)):
-        first, length = row_starts[places[at]], row_starts[places[at] + 1] - row_starts[places[at]]
-        begin, size = starts[to[at]], starts[to[at] + 1] - starts[to[at]]
-        boundary = np.int64(boundaries[places[at]])
-        a, a_end, b, b_end = 1, boundary - 1, boundary, length - 1
-        if boundary == length:
-            b_end = b = length
-            over = length - size
-            a += int(uniform_of(keys[at], 1) * (over + 1))
-            a_end = a + size - 2
-        elif size < length:
-            room = size - 3
-            b_size = min(b_end - b, max(room // 2, room - (a_end - a)))
-            a, b_end = a_end - (room - b_size), b + b_size
-        froms[at] = (a, a_end, b, b_end)
-        place = begin
-        for segment in range(2 if b < b_end else 1):
-            if segment == 0:
-                ids[place], begins[place], types[place] = tokens[first], 0, 0
-                place += 1
-            for source in range(first + (b if segment else a), first + (b_end if segment else a_end)):
-                ids[place] = tokens[source]
-                begins[place] = (word_starts[source >> 3] >> (source & 7)) & 1
-                types[place] = segment
-                place += 1
-            ids[place], begins[place], types[place] = tokens[first + length - 1], 0, segment
-            place += 1
-        for offset in range(size):
-            positions[begin + offset] = offset
 
 
 def filled(batch: Batch, capacity: Capacity) -> Batch:

@@ -67,7 +67,7 @@ class Masking:
 
     def counts(self, lengths: Numbers) -> Numbers:
         """How many tokens of samples of these lengths [S] are predicted at most, [S]."""
-        counts = np.rint(lengths * self._config.masked_lm_prob).astype(np.int64)
+        counts: Numbers = np.rint(lengths * self._config.masked_lm_prob).astype(np.int64)
         return np.minimum(np.maximum(counts, 1), self._config.predictions_per_seq)
 
     def draw(

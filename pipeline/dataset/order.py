@@ -17,7 +17,8 @@ from numba import njit
 
 from pipeline.dataset.randomness import Purpose, key_of, mixed_in, stream_key
 
-WINDOW = 16
+WINDOW = 64
+"""Files: a gigabyte of samples, in files of the size that is the default."""
 ROUNDS = 4
 Numbers = npt.NDArray[np.int64]
 
@@ -110,4 +111,4 @@ def permuted(place: int, size: int, key: np.uint64) -> int:
             left, right = right, left ^ (mixed_in(key_of(key, turn) ^ right) & mask)
         value = (left << np.uint64(half)) | right
         if value < np.uint64(size):
-            return np.int64(value)
+            return int(value)

@@ -9,16 +9,33 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import DatasetConfig
+from pipeline.dataset.gathering import COLUMNS, addresses_of
 from pipeline.dataset.masking import Masking
 from pipeline.dataset.order import WINDOW
+from pipeline.dataset.randomness import Purpose, stream_key
 from pipeline.dataset.rows import Rows, read_rows
 from pipeline.errors import StoreError
 from pipeline.store import Artifact, Store
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where rows lie in memory, for as long as this is held."""
+
+    addresses: npt.NDArray[np.int64]
+    """Of each file's columns (gathering.py)."""
+    files: npt.NDArray[np.int64]
+    """Of each row."""
+    places: npt.NDArray[np.int64]
+    """Of each row in its file."""
+    held: list[Rows]
+    """What keeps the files mapped."""
 
 
 class Samples:
@@ -32,17 +49,20 @@ class Samples:
         self.masking = Masking(
             self.config, mask_id=totals["mask_id"], undrawable=totals["undrawable_ids"], size=totals["vocabulary_size"]
         )
+        self.cuts = np.uint64(stream_key(self.config.seed, Purpose.CUTS))
+        """The key of the streams by which samples are cut short."""
         vocabulary = manifest.parent("vocabulary")
         self.vocabulary = vocabulary.digest if vocabulary else ""
         """What tells whether ids of two datasets mean the same."""
         self._store = store
         self._files = manifest.matching(f"{split}/")
-        self.sizes = [entry.rows or 0 for entry in self._files]
+        self.sizes = np.array([entry.rows or 0 for entry in self._files], np.int64)
         """Rows of each file."""
         self._ends = np.cumsum(self.sizes)
         path = store.file(dataset, f"{split}.lengths.npy")
         self.lengths: npt.NDArray[np.uint16] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         """Of all samples in tokens, mapped."""
+        self._addresses = np.zeros((len(self._files), COLUMNS), np.int64)
         self._open: OrderedDict[int, Rows] = OrderedDict()
         self._lock = threading.Lock()
         self._ahead: Sequence[int] = ()
@@ -50,19 +70,13 @@ class Samples:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def by_file(self, rows: npt.NDArray[np.int64]) -> list[tuple[Rows, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """For each file that holds some of the rows: its samples, which of `rows` they are, and their places in it."""
+    def located(self, rows: npt.NDArray[np.int64]) -> Located:
+        """Where the rows lie; their files are opened."""
         files = np.searchsorted(self._ends, rows, side="right")
-        order = np.argsort(files, kind="stable")
-        cuts = np.flatnonzero(np.diff(files[order])) + 1
-        found = []
-        for chosen in np.split(order, cuts):
-            if len(chosen):
-                file = int(files[chosen[0]])
-                found.append((self._rows(file), chosen, rows[chosen] - (self._ends[file] - self.sizes[file])))
-        return found
+        held = [self._opened(file) for file in np.unique(files).tolist()]
+        return Located(self._addresses, files, rows - (self._ends - self.sizes)[files], held)
 
-    def _rows(self, file: int) -> Rows:
+    def _opened(self, file: int) -> Rows:
         with self._lock:
             if file in self._open:
                 self._open.move_to_end(file)
@@ -70,6 +84,7 @@ class Samples:
         rows = read_rows(self._store.blob(self._files[file]))
         with self._lock:
             self._open[file] = rows
+            self._addresses[file] = addresses_of(rows)
             while len(self._open) > 2 * WINDOW:
                 self._open.popitem(last=False)
         return rows

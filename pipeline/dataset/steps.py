@@ -50,7 +50,7 @@ class Chosen(NamedTuple):
     predictions: Numbers
     """[B], of how many at most."""
 
-    def at(self, places: npt.NDArray[np.integer]) -> "Chosen":  # type: ignore[type-arg]
+    def at(self, places: npt.NDArray[np.integer]) -> "Chosen":
         return Chosen(*(each[places] for each in self))
 
 
@@ -61,13 +61,20 @@ class Steps:
     """
 
     def __init__(
-        self, mixed: Sequence[tuple[Samples, float]], *, train_batch_size: int, seed: int, longest: int | None = None
+        self,
+        mixed: Sequence[tuple[Samples, float]],
+        *,
+        train_batch_size: int,
+        seed: int,
+        longest: int | None = None,
+        first_epoch: int = 0,
     ) -> None:
         check_mixed(mixed)
         self.samples = [samples for samples, _ in mixed]
         self.train_batch_size = train_batch_size
         self.longest = min(longest or LONGEST, max(samples.config.max_seq_length for samples in self.samples))
         self._orders = [Order(samples.sizes, seed) for samples in self.samples]
+        self._first_epoch = first_epoch
         self._pattern = pattern_of([weight for _, weight in mixed])
         size = sum(map(len, self.samples))
         self.together = max(1, min(TOGETHER, size // GROUPS_AN_EPOCH) // train_batch_size)
@@ -91,9 +98,10 @@ class Steps:
         for number, (samples, order) in enumerate(zip(self.samples, self._orders, strict=True)):
             of = np.flatnonzero(datasets == number)
             if len(of):
-                epochs[of], rows[of] = order.rows(own[of])
+                own_of = own[of] + self._first_epoch * order.size
+                epochs[of], rows[of] = order.rows(own_of)
                 lengths[of] = samples.lengths[rows[of]]
-                samples.fetch_ahead(order.files_after(int(own[of[-1]])))
+                samples.fetch_ahead(order.files_after(int(own_of[-1])))
         lengths = np.minimum(lengths, self.longest)
         predictions = np.empty(count, np.int64)
         for number, samples in enumerate(self.samples):
@@ -110,7 +118,9 @@ def check_mixed(mixed: Sequence[tuple[Samples, float]]) -> None:
     """ConfigError for datasets that can't be mixed."""
     for samples, weight in mixed:
         if not weight > 0:
-            raise ConfigError(f"{samples.dataset} is mixed in with the weight {weight}; give one above 0, or leave it out.")
+            raise ConfigError(
+                f"{samples.dataset} is mixed in with the weight {weight}; give one above 0, or leave it out."
+            )
         first = mixed[0][0]
         if samples.vocabulary != first.vocabulary:
             raise ConfigError(
@@ -177,8 +187,8 @@ class Capacity(NamedTuple):
                 predictions = max(predictions, int(chosen.predictions[hand].sum()))
                 sequences = max(sequences, len(hand))
         tokens = -(-max(tokens, steps.longest) // MULTIPLE) * MULTIPLE
-        filling = -(-tokens // steps.longest)
-        return cls(tokens, max(sequences + 2, filling), predictions, steps.longest)
+        filling = -(-tokens // steps.longest)  # an empty one is filled up by so many
+        return cls(tokens, sequences + filling, predictions, steps.longest)
 
     def holds(self, chosen: Chosen) -> bool:
         """Whether the samples fit, with what fills the rest up."""
@@ -190,7 +200,7 @@ class Capacity(NamedTuple):
 def dealt(
     chosen: Chosen, *, micro_batch_size: int, world: int, capacity: Capacity | None = None
 ) -> list[npt.NDArray[np.int64]]:
-    """Deal samples, longest first, into the fewest hands that go round the ranks and hold `micro_batch_size` on average.
+    """Deal samples, longest first, into the fewest hands that go round the ranks with `micro_batch_size` on average.
 
     Hand h is rank h % world's. With a capacity, another round is taken until each hand fits.
     """

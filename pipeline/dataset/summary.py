@@ -104,7 +104,7 @@ def _masks(rows: Rows, index: int, config: DatasetConfig, entries: Entries) -> t
 
 def sample_text(
     title: str,
-    input_ids: Sequence[int],
+    input_ids: Iterable[int],
     boundary: int,
     positions: Sequence[int],
     inputs: Sequence[int],

@@ -48,7 +48,7 @@ def evaluate(
     examples = {name: task(corpus, store) for name, task in tasks}
     _quiet_transformers()
     with store.draft(recipe, force=force) as draft, tempfile.TemporaryDirectory(prefix="bertmill-") as scratch:
-        from pipeline.dataset.batches import Samples
+        from pipeline.dataset.samples import Samples
         from pipeline.evaluation.heldout import heldout_scores
 
         model = Path(scratch) / "model"

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.dataset.batches import Batch, Samples, heldout_batches
+from pipeline.dataset.batches import Batch, heldout_batches
+from pipeline.dataset.samples import Samples
 from pipeline.evaluation.finetune import padded
 from pipeline.evaluation.metrics import unigram_entropy
 from pipeline.progress import track

@@ -15,8 +15,10 @@ import torch
 import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.batches import Samples, training_batches
+from pipeline.dataset.batches import step_batches
 from pipeline.dataset.randomness import mixed
+from pipeline.dataset.samples import Samples
+from pipeline.dataset.steps import Capacity, Steps
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoint import Place
 from pipeline.pretraining.model import TensorBatch
@@ -43,19 +45,19 @@ def train(
     gradient is not finite: before that step is written anywhere.
     """
     device = engine.device
+    micro_batch_size = config.train_micro_batch_size_per_gpu
+    steps = Steps([(samples, 1.0)], train_batch_size=config.train_batch_size, seed=config.seed)
+    capacity = None  # on CPUs batches are as long as they are; GPUs want static shapes
+    if device.type == "cuda":
+        capacity = Capacity.of(steps, micro_batch_size=micro_batch_size, world=place.world)
+    has_pairs = samples.config.pairs != "none"
     tokens_seen, since = 0, time.monotonic()
     with curve.open("a", encoding="utf-8") as lines:
         for step in range(start, config.max_steps):
-            batches = training_batches(
-                samples,
-                step,
-                train_batch_size=config.train_batch_size,
-                micro_batch_size=config.train_micro_batch_size_per_gpu,
-                seed=config.seed,
-                rank=place.rank,
-                world=place.world,
+            batches = step_batches(
+                steps, step, micro_batch_size=micro_batch_size, rank=place.rank, world=place.world, capacity=capacity
             )
-            own = [(len(b.masked_positions), len(b.lengths), len(b.input_ids)) for b in batches]
+            own = [(b.predictions, b.sequences, b.tokens) for b in batches]
             counts = torch.tensor(own, dtype=torch.int64, device=device).sum(0)
             dist.all_reduce(counts)
             predictions, sequences, tokens = counts.tolist()
@@ -68,13 +70,13 @@ def train(
                 if config.hidden_dropout_prob:
                     torch.manual_seed(_dropout_seed(config.seed, step, micro, place.rank))
                 losses = engine(TensorBatch.of(batch, device))
-                loss = losses.masked_lm / predictions + losses.next_sentence / sequences
+                loss = losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences
                 engine.backward(loss * place.world, scale_wrt_gas=False)
                 sums += torch.stack([each.detach().double() for each in losses])
 
             dist.all_reduce(sums)
             masked_lm, next_sentence, masked_lm_correct, next_sentence_correct = sums.tolist()
-            masked_lm, next_sentence = masked_lm / predictions, next_sentence / sequences
+            masked_lm, next_sentence = masked_lm / predictions, has_pairs * next_sentence / sequences
             if not math.isfinite(masked_lm + next_sentence):
                 raise TrainingError(
                     f"The loss of step {step} is not finite (masked-LM {masked_lm}, next-sentence {next_sentence}); "

@@ -17,7 +17,7 @@ def main(path: Path) -> None:
     import torch
     import torch.distributed as dist
 
-    from pipeline.dataset.batches import Samples
+    from pipeline.dataset.samples import Samples
     from pipeline.errors import BertmillError
     from pipeline.pretraining.checkpoint import (
         Place,
