@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.mapping import task_map
 from flows.parameters import Run
-from flows.reporting import report_artifact
+from flows.reporting import report_artifact, report_card
 from pipeline.stages import run_stage
 
 
@@ -16,4 +16,5 @@ def dataset(run: Run, corpus: str | None = None, vocabulary: str | None = None) 
     given = {kind: reference for kind, reference in inputs.items() if reference}
     made = run_stage("dataset", run.resolved(), store, given, map=task_map, force=run.force)
     report_artifact(store, made)
+    report_card(store, made)
     return made.reference

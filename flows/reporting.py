@@ -6,6 +6,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipeline.corpus.summary import example_rows, funnel_rows
+from pipeline.dataset.summary import card_rows
 from pipeline.evaluation.summary import score_rows
 from pipeline.store import Artifact, Store
 from pipeline.vocabulary.summary import fit_rows
@@ -56,6 +57,15 @@ def report_fit(store: Store, vocabulary: Artifact) -> None:
         table=list(fit_rows(store.manifest(vocabulary).metrics)),
         key="fit",
         description=f"How {vocabulary.reference} fits held-out text",
+    )
+
+
+def report_card(store: Store, dataset: Artifact) -> None:
+    """What the dataset holds: numbers alone."""
+    create_table_artifact(
+        table=list(card_rows(store.manifest(dataset).metrics)),
+        key="card",
+        description=f"What {dataset.reference} holds",
     )
 
 

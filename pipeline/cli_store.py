@@ -67,6 +67,10 @@ def show(
     fit: Annotated[
         bool, typer.Option("--fit", help="Of a vocabulary: how it fits held-out text, and which words it splits.")
     ] = False,
+    card: Annotated[bool, typer.Option("--card", help="Of a dataset: what it holds, in numbers.")] = False,
+    samples: Annotated[
+        int | None, typer.Option("--samples", metavar="N", min=1, help="Of a dataset: some samples, as they are read.")
+    ] = None,
 ) -> None:
     """An artifact's manifest: what it was made from and holds, where, and its scores."""
     from pipeline.store import open_store
@@ -79,6 +83,12 @@ def show(
         return
     if fit:
         print_fit(store, artifact)
+        return
+    if card:
+        print_card(store, artifact)
+        return
+    if samples is not None:
+        print_samples(store, artifact, samples)
         return
     manifest, version = store.manifest(artifact), store.version(str(artifact))
     sections = manifest.model_dump(mode="json", exclude={"files", "parents", "inputs"}, exclude_none=True)
@@ -114,6 +124,25 @@ def print_fit(store: "Store", vocabulary: "Artifact") -> None:
     if rows := text_rows(json.loads(store.file(vocabulary, "card.json").read_text(encoding="utf-8"))):
         typer.echo()
         print_table(rows)
+
+
+def print_card(store: "Store", dataset: "Artifact") -> None:
+    """A dataset's card, as a table."""
+    from pipeline.dataset.summary import card_rows
+
+    if dataset.kind != "dataset":
+        raise ConfigError(f"{dataset} is a {dataset.kind}; --card is for a dataset.")
+    print_table(card_rows(store.manifest(dataset).metrics))
+
+
+def print_samples(store: "Store", dataset: "Artifact", count: int) -> None:
+    """Samples of a dataset, one under the other."""
+    from pipeline.dataset.summary import sample_texts
+
+    if dataset.kind != "dataset":
+        raise ConfigError(f"{dataset} is a {dataset.kind}; --samples is for a dataset.")
+    for text in sample_texts(dataset, count, store):
+        typer.echo(f"{text}\n")
 
 
 @store_command

@@ -69,7 +69,8 @@ def build_dataset(
         return found
     sources = _sources(config, corpus, vocabulary, store, map)
     samples = _samples(config, sources, vocabulary, store, map)
-    cards = {split: card_of(sources[split].tokens, samples[split], config, store) for split in SPLITS}
+    entries = Entries.load(store, vocabulary)
+    cards = {split: card_of(sources[split].tokens, samples[split], config, entries, store) for split in SPLITS}
     for split, card in cards.items():
         _check_samples(split, card, corpus)
     check_gates(cards, config, corpus)
@@ -82,7 +83,7 @@ def build_dataset(
                 "rows": rows,
                 "tokens": {split: cards[split]["tokens"] for split in SPLITS},
                 "max_seq_length": config.max_seq_length,
-                **Entries.load(store, vocabulary).record(),
+                **entries.record(),
             },
             metrics=cards,
         )

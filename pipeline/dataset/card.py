@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import DatasetConfig
+from pipeline.dataset.entries import Entries
+from pipeline.dataset.masking import Masking
+from pipeline.dataset.rows import read_rows
 from pipeline.dataset.sketch import Sketch
 from pipeline.errors import InputError
 from pipeline.store import Artifact, Part, Store
 
 CHANCE = 4
 """Standard deviations that a share may differ by chance."""
+MASKED = 4_096
+"""Samples whose masks are drawn."""
 
 
-def card_of(tokens: Sequence[Part], samples: Sequence[Part], config: DatasetConfig, store: Store) -> dict[str, Any]:
+def card_of(
+    tokens: Sequence[Part], samples: Sequence[Part], config: DatasetConfig, entries: Entries, store: Store
+) -> dict[str, Any]:
     """The card of a split: what its corpus shards hold, and what samples were made of them."""
 
     def total(parts: Sequence[Part], key: str) -> int:
@@ -48,6 +55,7 @@ def card_of(tokens: Sequence[Part], samples: Sequence[Part], config: DatasetConf
             f"up to {(number + 1) * config.max_seq_length // len(lengths)}": lengths[number] / max(1, rows)
             for number in sorted(lengths)
         },
+        "masks_per_sample": _masks_per_sample(samples, config, entries, store),
         "duplicate_share": sketch.duplicate_share,
         "sources": {name: count / max(1, corpus) for name, count in sorted(sources.items())},
     }
@@ -59,6 +67,23 @@ def card_of(tokens: Sequence[Part], samples: Sequence[Part], config: DatasetConf
     if config.segmenter is not None:
         card["sentences_not_segmented"] = total(tokens, "sentences_not_segmented")
     return card
+
+
+def _masks_per_sample(samples: Sequence[Part], config: DatasetConfig, entries: Entries, store: Store) -> float:
+    """As they are stored, or as the first samples' are drawn in epoch 0."""
+    if config.masks == "stored":
+        count = sum(part.record["rows"] for part in samples)
+        return float(sum(part.record["predictions"] for part in samples) / max(1, count))
+    files = [entry for part in samples for entry in part.files if entry.path.endswith(".arrow")]
+    if not files:
+        return 0.0
+    rows = read_rows(store.blob(files[0]))
+    rows = rows.cut(0, min(MASKED, len(rows)))
+    masking = Masking(config, mask_id=entries.mask, undrawable=entries.undrawable, size=entries.size)
+    indices = np.arange(len(rows))
+    begins = rows.begins_word(0, len(rows))
+    masks = masking.draw(rows.input_ids, begins, rows.starts.astype(np.int64), np.zeros_like(indices), indices)
+    return len(masks.positions) / len(rows)
 
 
 def check_gates(cards: Mapping[str, dict[str, Any]], config: DatasetConfig, corpus: Artifact) -> None:

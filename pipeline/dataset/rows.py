@@ -31,6 +31,12 @@ class StoredMasks:
     inputs: Ids
     """[M], what the model sees there."""
 
+    def cut(self, first: int, last: int) -> "StoredMasks":
+        """Those of the samples from `first` to before `last`."""
+        starts = self.starts[first : last + 1]
+        held = slice(int(starts[0]), int(starts[-1]))
+        return StoredMasks(starts - starts[0], self.positions[held], self.inputs[held])
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -63,7 +69,7 @@ class Rows:
         return bits[start & 7 : (start & 7) + end - start]
 
     def cut(self, first: int, last: int) -> "Rows":
-        """The samples from `first` to before `last`; without masks."""
+        """The samples from `first` to before `last`."""
         starts = self.starts[first : last + 1]
         return Rows(
             self.input_ids[starts[0] : starts[-1]],
@@ -71,6 +77,7 @@ class Rows:
             starts - starts[0],
             self.segment_boundary[first:last],
             self.next_sentence_label[first:last],
+            None if self.masks is None else self.masks.cut(first, last),
         )
 
     def masked(self, masks: StoredMasks) -> "Rows":
@@ -79,18 +86,28 @@ class Rows:
 
 
 def joined(several: Sequence[Rows]) -> Rows:
-    """Samples one after the other; without masks."""
-    ends = np.cumsum([0, *(each.starts[-1] for each in several)]).astype(np.int32)
+    """Samples one after the other; with masks where the first have them."""
     begins = np.concatenate([each.begins_word(0, len(each)) for each in several])
+    masks = [each.masks for each in several if each.masks is not None]
     return Rows(
         np.concatenate([each.input_ids for each in several]),
         np.packbits(begins, bitorder="little"),
-        np.concatenate([[0], *(end + each.starts[1:] for end, each in zip(ends, several, strict=False))]).astype(
-            np.int32
-        ),
+        _starts([each.starts for each in several]),
         np.concatenate([each.segment_boundary for each in several]),
         np.concatenate([each.next_sentence_label for each in several]),
+        StoredMasks(
+            _starts([each.starts for each in masks]),
+            np.concatenate([each.positions for each in masks]),
+            np.concatenate([each.inputs for each in masks]),
+        )
+        if masks
+        else None,
     )
+
+
+def _starts(several: Sequence[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
+    lengths = np.concatenate([np.diff(each) for each in several])
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
 
 
 def write_rows(path: Path, rows: Rows) -> None:

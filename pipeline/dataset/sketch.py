@@ -61,7 +61,7 @@ def sample_hashes(input_ids: Ids, starts: npt.NDArray[np.int32]) -> npt.NDArray[
     """[S], a 64-bit hash of each sample's tokens."""
     hashes = np.empty(len(starts) - 1, np.uint64)
     for at in range(len(hashes)):
-        value = np.uint64(starts[at + 1] - starts[at])
+        value = mixed_in(np.uint64(starts[at + 1] - starts[at]) + np.uint64(GOLDEN))
         for place in range(starts[at], starts[at + 1]):
             value = (value ^ np.uint64(input_ids[place])) * np.uint64(GOLDEN)
             value ^= value >> np.uint64(29)

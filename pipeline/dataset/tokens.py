@@ -60,7 +60,7 @@ def tokenise_shard(entry: FileEntry, *, vocabulary: Artifact, segmenter: Segment
     if segmenter is not None:
         from pipeline.dataset.segmentation import segmenter_identity
 
-        identity["segmenter"] = segmenter_identity(segmenter)
+        identity["segmenter"] = [list(each) for each in segmenter_identity(segmenter)]
     make = partial(_tokenise, entry=entry, vocabulary=vocabulary, segmenter=segmenter, store=store)
     return store.part("tokens", identity, make)
 
@@ -106,20 +106,18 @@ class _Tokeniser:
         self.encoder = Encoder.load(store, vocabulary)
         self.counts: Counter[str] = Counter()
         self._entries = Entries.load(store, vocabulary)
-        self._segment = None
-        if segmenter is not None:
-            from pipeline.dataset.segmentation import load_segmenter
-
-            self._segment = load_segmenter(segmenter)
+        self._segmenter = segmenter
 
     def tokenised(self, texts: "pa.StringArray") -> _Tokens:
         text, starts = spans_of(texts)
         sentences, counts = sentence_spans(text, starts)
-        if self._segment is None:
+        if self._segmenter is None:
             ids, id_starts = self.encoder.encode_flat(text, sentences)
             begins = ~self._entries.continues[ids]
         else:
-            spans = self._segment(text, sentences)
+            from pipeline.dataset.segmentation import load_segmenter, word_spans
+
+            spans = word_spans(text, sentences, load_segmenter(self._segmenter), self.encoder.kept)
             ids, span_starts = self.encoder.encode_flat(text, spans.begins)
             begins = ~self._entries.continues[ids]
             begins[np.repeat(spans.is_word, np.diff(span_starts))] = False

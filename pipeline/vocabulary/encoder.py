@@ -48,6 +48,8 @@ class Encoder:
         prefix: str = form["model"]["continuing_subword_prefix"]
         kept = {each["content"]: each["id"] for each in form["added_tokens"] if not each["special"]}
         specials = [each["content"] for each in form["added_tokens"] if each["special"] and not each["normalized"]]
+        self.kept = tuple(kept)
+        """Tokens that are found in a text before it is parted."""
         self._tokenizer = _of_whole_texts(written)
         self._rules = rules_for(form["normalizer"]["lowercase"], form["normalizer"]["strip_accents"], kept, specials)
         self._pieces = pieces_of(vocabulary, prefix, form["model"]["unk_token"])

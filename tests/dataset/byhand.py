@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.texts import corpus, lines, source, write
 
 HELDOUT_SHARE = 0.3
 SPLITS = ("train", "heldout")
+WIDE_GATES = {"max_unknown_share": 1, "max_duplicate_share": 1}
+"""Let pass what no one would train on."""
 
 
 def config(**more: object) -> DatasetConfig:
@@ -42,8 +45,8 @@ class Parents:
 
     def tokens(self, split: str) -> list[Shard]:
         entries = self.store.manifest(self.corpus).matching(f"{split}/")
-        parts = [tokenise_shard(entry, vocabulary=self.vocabulary, store=self.store) for entry in entries]
-        return [load_shard(part, self.store) for part in parts]
+        tokenise = partial(tokenise_shard, vocabulary=self.vocabulary, segmenter=None, store=self.store)
+        return [load_shard(tokenise(entry), self.store) for entry in entries]
 
     def table(self, made: Artifact, split: str) -> pa.Table:
         entries = self.store.manifest(made).matching(f"{split}/")

@@ -33,8 +33,6 @@ class Example:
     word_starts: list[int]
     """The places at which words start."""
     is_random_next: bool
-    own_tokens: int = -1
-    """Of the document itself; -1 where it isn't known."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +80,25 @@ class Text:
 
     def samples(self, number: int, config: DatasetConfig, pass_: int = 0) -> list[Example]:
         """Of one document."""
+        return self.counted(number, config, pass_)[0]
+
+    def counted(self, number: int, config: DatasetConfig, pass_: int = 0) -> tuple[list[Example], int]:
+        """Of one document, and how many tokens of them are said to be its own."""
         shard, place = divmod(number, self.documents_per_shard)
-        rules = rules_of(config)
+        return self._drawn(shard, [place], config, pass_)
+
+    def samples_of(self, places: Sequence[int], config: DatasetConfig) -> list[Example]:
+        """Of some documents of the first shard, drawn together."""
+        return self._drawn(0, places, config, 0)[0]
+
+    def _drawn(self, shard: int, places: Sequence[int], config: DatasetConfig, pass_: int) -> tuple[list[Example], int]:
+        own, rules = self.shards[shard], rules_of(config)
         before = shard * self.documents_per_shard
-        drawn = draw_samples(self.shards[shard], np.array([place]), before, rules, config.seed, pass_)
+        drawn = draw_samples(own, np.array(places, np.int64), before, rules, config.seed, pass_)
         ends = list(accumulate(map(len, self.shards)))
         donated = find_donors(drawn, ends, self.shards.__getitem__, rules)
-        rows, own_tokens = assembled(self.shards[shard], drawn, donated, rules, ENTRIES)
-        samples = listed(rows)
-        return [replace(samples[0], own_tokens=own_tokens)] if len(samples) == 1 else samples
+        rows, own_tokens = assembled(own, drawn, donated, rules, ENTRIES)
+        return listed(rows), own_tokens
 
     def all_samples(self, config: DatasetConfig, passes: int = 1) -> Iterator[tuple[int, Example]]:
         """(document, sample) of each."""

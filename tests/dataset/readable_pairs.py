@@ -1,4 +1,4 @@
-"""The pairs of a document in plain Python, from the same draws as the compiled ones: for reading, and to be equal to."""
+"""The pairs of a document in plain Python, from the same draws as the compiled ones, which are to be equal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,17 +1,19 @@
 """Next-sentence pairs: the document's own text in order, each token once; a random B from any document but its own."""
 
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import DatasetConfig
-from pipeline.dataset.example import Example
+from pipeline.config import DatasetConfig, Fault
 from tests.dataset.chance import fits_share
-from tests.dataset.numbered import SPECIALS, Text, numbered, own_tokens, random_lengths, segments
+from tests.dataset.numbered import ENTRIES, Example, Text, numbered, own_tokens, random_lengths, segments
 
-CLS, SEP = SPECIALS.cls, SPECIALS.sep
+CLS, SEP = ENTRIES.cls, ENTRIES.sep
+PAIR_FAULTS = tuple(fault for fault in get_args(Fault) if fault != "special_random_words")
 NEVER, ALWAYS = 1e-9, 1 - 1e-9
 """As near to 0 and 1 as makes no difference; the config allows neither."""
 
@@ -35,8 +37,8 @@ def test_samples_that_follow_worked_by_hand() -> None:
     of_16 = config(max_seq_length=16, short_seq_prob=0, random_next_share=NEVER)
     starts = [*range(1, 7), *range(8, 14)]
     assert text.samples(0, of_16) == [
-        Example([CLS, *range(100, 106), SEP, *range(106, 112), SEP], 8, starts, False, 12),
-        Example([CLS, *range(112, 118), SEP, *range(118, 121), SEP], 8, starts[:9], False, 9),
+        Example([CLS, *range(100, 106), SEP, *range(106, 112), SEP], 8, starts, False),
+        Example([CLS, *range(112, 118), SEP, *range(118, 121), SEP], 8, starts[:9], False),
     ]
 
 
@@ -49,9 +51,9 @@ def test_random_samples_worked_by_hand() -> None:
     of_16 = config(max_seq_length=16, short_seq_prob=0, random_next_share=ALWAYS)
     starts = [*range(1, 7), 8, 9]
     assert text.samples(0, of_16) == [
-        Example([CLS, *range(100, 106), SEP, 114, 115, SEP], 8, starts, True, 6),
-        Example([CLS, *range(106, 112), SEP, 114, 115, SEP], 8, starts, True, 6),
-        Example([CLS, 112, SEP, 115, SEP], 3, [1, 3], True, 1),
+        Example([CLS, *range(100, 106), SEP, 114, 115, SEP], 8, starts, True),
+        Example([CLS, *range(106, 112), SEP, 114, 115, SEP], 8, starts, True),
+        Example([CLS, 112, SEP, 115, SEP], 3, [1, 3], True),
     ]
 
 
@@ -87,8 +89,7 @@ def test_a_sample_is_cls_a_sep_b_sep_of_own_text_then_own_or_other_text(
         assert sample.word_starts == [
             place
             for place, token in enumerate(sample.input_ids)
-            if token not in (CLS, SEP)
-            and (place in (1, sample.segment_boundary) or token not in text.specials.continuing)
+            if token not in (CLS, SEP) and (place in (1, sample.segment_boundary) or token not in text.continuing)
         ]
 
 
@@ -110,7 +111,7 @@ def test_a_b_that_is_not_random_really_follows_a(text: Text) -> None:
 
 
 @pytest.mark.parametrize("documents_per_shard", [1, 2, 1000])
-@pytest.mark.parametrize("lengths", [[[9, 9, 9]] * 2, [[5], [], [20, 1, 30], [0, 0], [8, 8]]], ids=["two", "empty"])
+@pytest.mark.parametrize("lengths", [[[9, 9, 9]] * 2, [[5], [20, 1, 30], [8, 8]]], ids=["two", "three"])
 def test_random_b_never_comes_from_the_same_document(lengths: list[list[int]], documents_per_shard: int) -> None:
     text = numbered(lengths, documents_per_shard)
     drawn = [
@@ -118,8 +119,8 @@ def test_random_b_never_comes_from_the_same_document(lengths: list[list[int]], d
         for number, sample in text.all_samples(config(random_next_share=0.9), passes=60)
         if sample.is_random_next
     ]
-    with_text = {number for number, sentences in enumerate(lengths) if sum(sentences)}
-    expected = {(number, other) for number in with_text for other in with_text if other != number}
+    numbers = range(len(lengths))
+    expected = {(number, other) for number in numbers for other in numbers if other != number}
     assert set(drawn) == expected, "each other document gives, the own one never"
 
 
@@ -174,7 +175,7 @@ def test_a_documents_tokens_come_once_a_pass_in_order_and_only_lone_words_are_le
         own, found = text.own(number), used(text.samples(number, config(random_next_share=share)))
         assert found == sorted(set(found)), "in order, none twice"
         missing = set(own) - set(found)
-        assert {token for token in missing if token - 1 in missing} <= text.specials.continuing, "of a word, no more"
+        assert {token for token in missing if token - 1 in missing} <= text.continuing, "of a word, no more"
         lone += len(missing)
     assert lone < 0.03 * sum(map(sum, text.lengths))
 
@@ -186,14 +187,17 @@ def test_a_document_of_one_long_sentence_is_used_whole_and_cut_at_words(continui
     assert len(samples) > 2_000 / 29
     assert used(samples) == text.own(0)
     first_tokens = [segment[0] for sample in samples for segment in segments(sample)]
-    assert not set(first_tokens[1:]) & text.specials.continuing
+    assert not set(first_tokens[1:]) & text.continuing
 
 
+@pytest.mark.parametrize("pairs", ["nsp", "sop", "none"])
 @pytest.mark.parametrize("donors", [7, 14], ids=["fit", "too long"])
-def test_own_tokens_are_counted_as_they_stand_in_the_sample(donors: int) -> None:
+def test_own_tokens_are_counted_as_they_stand_in_the_samples(donors: int, pairs: str) -> None:
     text = numbered([[10, 10, 9, 2] * 5, *[[donors] * 9] * 40])  # two sentences leave room for nine tokens or less
-    samples = [sample for pass_ in range(40) for sample in text.samples(0, config(), pass_)]
-    assert [sample.own_tokens for sample in samples] == [len(own_tokens(sample)) for sample in samples]
+    for pass_ in range(40):
+        samples, counted = text.counted(0, config(pairs=pairs), pass_)
+        own = [token for sample in samples for token in sample.input_ids if token in text.own(0)]
+        assert counted == len(own)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
@@ -215,6 +219,125 @@ def test_a_ends_after_each_sentence_but_the_last_alike() -> None:
     assert set(firsts) == set(range(1, 29))
 
 
+# Without text of other documents
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_sop_puts_what_follows_first_for_the_share_that_the_config_says(share: float, text: Text) -> None:
+    samples = [sample for _, sample in text.all_samples(config(pairs="sop", random_next_share=share), passes=3)]
+    swapped = [sample for sample in samples if sample.is_random_next]
+    assert fits_share(len(swapped), len(samples), share)
+    for sample in samples:
+        first, second = segments(sample)
+        before, after = (second, first) if sample.is_random_next else (first, second)
+        assert [*before, *after] == list(range(before[0], before[0] + len(before) + len(after)))
+
+
+def test_sop_uses_a_document_as_nsp_does_where_nothing_is_random(text: Text) -> None:
+    sop = config(pairs="sop", random_next_share=NEVER)
+    assert list(text.all_samples(sop)) == list(text.all_samples(config(random_next_share=NEVER)))
+
+
+def test_none_is_full_sentences_of_one_document_in_one_segment(text: Text) -> None:
+    of = config(pairs="none", short_seq_prob=0)
+    starts = text.sentence_starts()
+    for number in range(len(text)):
+        samples = text.samples(number, of)
+        assert [token for sample in samples for token in sample.input_ids[1:-1]] == text.own(number), (
+            "all of it, in order"
+        )
+        for sample in samples:
+            assert sample.input_ids[0] == CLS
+            assert sample.input_ids[-1] == SEP
+            assert sample.segment_boundary == len(sample.input_ids)
+            assert not sample.is_random_next
+        ends = {*starts, text.own(number)[-1] + 1}
+        for sample, after in pairwise(samples):
+            first = after.input_ids[1]
+            next_sentence = next(length for length in range(1, 41) if first + length in ends)
+            assert first not in starts or len(sample.input_ids) + next_sentence > 32, "the next one wouldn't fit"
+
+
+@pytest.mark.parametrize("pairs", ["sop", "none"])
+def test_one_document_is_enough_without_random_text(pairs: str) -> None:
+    assert numbered([[6, 6, 6]]).samples(0, config(pairs=pairs))
+
+
+# Faults of google-research/bert that are asked for
+
+
+def test_a_lone_sentence_is_random_where_that_fault_is_kept() -> None:
+    text = numbered([[14]] * 30)
+    samples = [sample for _, sample in text.all_samples(config(faults=["lone_sentence_is_random"], short_seq_prob=0))]
+    assert [sample.is_random_next for sample in samples] == [True] * 30
+    assert [segments(sample)[0] for sample in samples] == [text.own(number) for number in range(30)]
+
+
+def test_one_target_serves_a_whole_document_where_that_fault_is_kept() -> None:
+    text = numbered([[1] * 2_000] * 40)
+    of = config(faults=["one_target_a_document"], short_seq_prob=1, random_next_share=NEVER)
+    targets = set()
+    for number in range(len(text)):
+        lengths = {len(sample.input_ids) for sample in text.samples(number, of)[:-2]}
+        assert len(lengths) == 1
+        targets |= lengths
+    assert len(targets) > 10
+
+
+def test_truncation_fills_samples_and_throws_text_away_where_that_fault_is_kept(text: Text) -> None:
+    of = config(faults=["truncation"], short_seq_prob=0)
+    samples = list(text.all_samples(of))
+    assert all(len(sample.input_ids) <= 32 for _, sample in samples)
+    full = sum(len(sample.input_ids) == 32 for _, sample in samples)
+    assert full > 0.7 * len(samples), "all but a document's last, and those whose donor ends"
+    held = sum(len(own_tokens(sample)) for _, sample in samples)
+    assert held < 0.9 * sum(map(sum, text.lengths))
+
+
+def test_the_own_document_is_another_where_that_fault_is_kept_and_there_is_no_other() -> None:
+    text = numbered([[5] * 40])
+    samples = text.samples(0, config(faults=["own_document_as_another"], random_next_share=ALWAYS))
+    assert len(samples) > 5
+    assert all(sample.is_random_next for sample in samples)
+
+
+# Equal to the readable version
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 70), min_size=1, max_size=8), min_size=2, max_size=6),
+    st.integers(1, 4),
+    st.sampled_from([0.0, 0.4, 0.9, 1.0]),
+    st.builds(
+        config,
+        max_seq_length=st.sampled_from([8, 9, 16, 32, 64]),
+        pairs=st.sampled_from(["nsp", "nsp", "sop", "none"]),
+        short_seq_prob=st.sampled_from([0, 0.1, 0.5, 1]),
+        random_next_share=st.sampled_from([0.1, 0.5, 0.9]),
+        faults=st.lists(st.sampled_from(PAIR_FAULTS), unique=True),
+        seed=st.integers(0, 99),
+    ),
+    st.integers(0, 3),
+)
+def test_the_compiled_pairs_equal_the_readable_ones_of_the_same_draws(
+    lengths: list[list[int]], documents_per_shard: int, continuing: float, of: DatasetConfig, pass_: int
+) -> None:
+    text = numbered(lengths, documents_per_shard).with_continuing(continuing)
+    for number in range(len(text)):
+        expected = []
+        for pair in text.readable(number, of, pass_):
+            first, second = (pair.second, pair.first) if of.pairs == "sop" and pair.label else (pair.first, pair.second)
+            sample = [(CLS, False), (first[0][0], True), *first[1:], (SEP, False)]
+            boundary = len(sample)
+            if second:
+                sample += [(second[0][0], True), *second[1:], (SEP, False)]
+            ids = [token for token, _ in sample]
+            starts = [place for place, (_, begins) in enumerate(sample) if begins]
+            expected.append(Example(ids, boundary, starts, pair.label))
+        assert text.samples(number, of, pass_) == expected
+
+
 # Again
 
 
@@ -228,4 +351,9 @@ def test_the_same_seed_pass_and_document_give_the_same_samples_and_others_give_o
 def test_samples_are_the_same_over_any_number_of_shards(text: Text) -> None:
     expected = list(text.all_samples(config()))
     for documents_per_shard in (1, 13, 1000):
-        assert list(numbered(text.lengths, documents_per_shard).all_samples(config())) == expected
+        assert list(replace(text, documents_per_shard=documents_per_shard).all_samples(config())) == expected
+
+
+def test_samples_are_the_same_whichever_documents_are_drawn_with_them(text: Text) -> None:
+    one_by_one = [sample for number in range(7) for sample in text.samples(number, config())]
+    assert text.samples_of(range(7), config()) == one_by_one
