@@ -184,7 +184,7 @@ def run(side: str, given: argparse.Namespace, text: Text, script: str = __file__
     """What the side says of itself, its whole process' seconds, and the peak of memory of any of its processes."""
     names = ("vocabulary", "google", "lddl", "dupe_factor")
     values = {name.replace("_", "-"): vars(given).get(name) for name in names} | more
-    python = given.peer if side in PEERS else sys.executable
+    python = sys.executable if side == "ours" else given.peer
     with tempfile.TemporaryDirectory(dir=text.folder.parent) as folder, tempfile.TemporaryFile() as out:
         fresh(text, Path(folder))
         options = [f"--{name}={value}" for name, value in (values | {"home": folder}).items() if value]
@@ -240,7 +240,7 @@ def medians(rows: Sequence[Row]) -> Row:
 def speed(given: argparse.Namespace, folder: Path) -> None:
     """The same text for all, then all of it for ours."""
     short, whole = (prepared(given, folder / name, mb) for name, mb in (("s", given.peer_mb), ("w", given.mb[0])))
-    sides = ["ours", *(name for name in PEERS if name == "datasets" or getattr(given, name))]
+    sides = ["ours", *(name for name in PEERS if vars(given).get(name, True))]
     run("ours", given, short)  # compiles what isn't yet
     found = defaultdict(list)
     for _ in range(given.rounds):

@@ -174,4 +174,4 @@ def loader(given: argparse.Namespace) -> Row:
     return {"seconds": seconds, "tokens": tokens}
 
 
-PEERS = {"google": google, "lddl": lddl, "datasets": datasets, "loader": loader}
+PEERS = {"google": google, "lddl": lddl, "datasets": datasets}
