@@ -1,9 +1,8 @@
-"""Cleaned documents to stored samples beside other pipelines, and stored samples to batches beside another loader.
+"""Cleaned documents to stored samples beside other pipelines.
 
     python benchmarks/dataset.py speed --text ENGLISH.jsonl --vocabulary vocab.txt --google DIR --lddl DIR
     python benchmarks/dataset.py workers --text ENGLISH.jsonl --vocabulary vocab.txt
     python benchmarks/dataset.py memory --text ENGLISH.jsonl --vocabulary vocab.txt
-    python benchmarks/dataset.py batches --text ENGLISH.jsonl --vocabulary vocab.txt
 
 Text is JSON lines with a member `text`; DIR are checkouts of google-research/bert and NVIDIA/LDDL. Sequences hold 128
 tokens. Each run is a process of its own on one core, with a store of its own in which no shard's tokens are remembered
@@ -17,7 +16,7 @@ Where sides differ, the peers are favoured:
 - `datasets.map` with run_mlm's grouping makes rows of ids without pairs and without masks.
 
 `memory` is the peak of a worker (resident, and the part of it that is no file) with two workers, while the corpus
-grows; in the last row half of the text stands in documents of 5 MB. `batches` reads one epoch, masks drawn.
+grows; in the last row half of the text stands in documents of 5 MB.
 """
 
 import argparse
@@ -33,15 +32,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from typing import Any
 
 from dataset_peers import PEERS, Row, timed
 
 LONG = 5_000_000
 """Bytes of a long document."""
-MICRO_BATCH = 32
-STEP = 1_024
 
 
 def main() -> None:
@@ -106,7 +103,7 @@ def prepared(given: argparse.Namespace, folder: Path, mb: float, *, long: bool =
         sources=(Source(path=str(folder / "text.jsonl"), format="jsonl", name="text", licence="own"),),
         filters=(),
         deduplication=Deduplication(exact=False),
-        documents_per_shard=-(-len(texts) // 16),
+        documents_per_shard=10_000,
     )
     made = ingest_corpus(corpus, store=store)
     base = BaseVocabulary(vocabulary=str(given.vocabulary.resolve()))
@@ -128,7 +125,7 @@ def read_texts(path: Path, mb: float) -> list[str]:
 
 
 def with_long_documents(texts: Sequence[str]) -> list[str]:
-    """The first half of them as documents of some 5 MB."""
+    """The first half of them as documents of some 5 MB, among the others."""
     half = len(texts) // 2
     found, some, size = list[str](), list[str](), 0
     for text in texts[:half]:
@@ -137,7 +134,8 @@ def with_long_documents(texts: Sequence[str]) -> list[str]:
         if size >= LONG:
             found.append("\n".join(some))
             some, size = [], 0
-    return [*found, *some, *texts[half:]]
+    found += [*some, *texts[half:]]
+    return random.Random(2).sample(found, len(found))
 
 
 def store_of(folder: Path) -> Any:
@@ -158,7 +156,7 @@ def ours(given: argparse.Namespace) -> Row:
 
     store = store_of(given.home)
     with process_map(given.workers) as mapped:
-        list(mapped(load_stage, range(given.workers)))
+        list(mapped(load_stage, [given.workers] * given.workers))
         seconds, made = timed(lambda: build(store, given, "stored", map=mapped))
     return {"seconds": seconds, "tokens": sum(store.manifest(made).totals["tokens"].values())}
 
@@ -173,24 +171,24 @@ def build(store: Any, given: argparse.Namespace, masks: Any, **more: Any) -> Any
     return build_dataset(config, *parents, store=store, **more)
 
 
-def load_stage(number: int) -> int:
+def load_stage(workers: int) -> None:
     import pipeline.dataset.build  # noqa: F401
 
-    time.sleep(1)  # so that each worker gets one of these
-    return number
+    time.sleep(workers - 1)  # so that none of several takes the others' turn
 
 
 # Tables
 
 
-def run(side: str, given: argparse.Namespace, text: Text, **more: Any) -> Row:
+def run(side: str, given: argparse.Namespace, text: Text, script: str = __file__, **more: Any) -> Row:
     """What the side says of itself, its whole process' seconds, and the peak of memory of any of its processes."""
-    values = {"vocabulary": given.vocabulary, "google": given.google, "lddl": given.lddl} | more
-    python = given.peer if side in PEERS or side == "loader" else sys.executable
+    names = ("vocabulary", "google", "lddl", "dupe_factor")
+    values = {name.replace("_", "-"): vars(given).get(name) for name in names} | more
+    python = sys.executable if side == "ours" else given.peer
     with tempfile.TemporaryDirectory(dir=text.folder.parent) as folder, tempfile.TemporaryFile() as out:
         fresh(text, Path(folder))
         options = [f"--{name}={value}" for name, value in (values | {"home": folder}).items() if value]
-        command = [python, __file__, side, f"--dupe-factor={given.dupe_factor}", *options]
+        command = [python, script, side, *options]
         quiet = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         started = time.monotonic()
         process = subprocess.Popen(command, stdout=out, env=os.environ | quiet)
@@ -206,8 +204,9 @@ def run(side: str, given: argparse.Namespace, text: Text, **more: Any) -> Row:
 
 
 def fresh(text: Text, folder: Path) -> None:
-    """The text again, in a store where nothing is made of it yet; the bytes themselves are shared."""
+    """The text again, in a store that remembers no shard and has nothing cached; the bytes themselves are shared."""
     copytree(text.folder, folder, copy_function=os.link, dirs_exist_ok=True)
+    rmtree(folder / "home" / "cache", ignore_errors=True)
     for remembered in (folder / "home").glob("store/parts/**/*.json"):
         remembered.unlink()
 
@@ -241,7 +240,7 @@ def medians(rows: Sequence[Row]) -> Row:
 def speed(given: argparse.Namespace, folder: Path) -> None:
     """The same text for all, then all of it for ours."""
     short, whole = (prepared(given, folder / name, mb) for name, mb in (("s", given.peer_mb), ("w", given.mb[0])))
-    sides = ["ours", *(name for name in PEERS if name == "datasets" or getattr(given, name))]
+    sides = ["ours", *(name for name in PEERS if vars(given).get(name, True))]
     run("ours", given, short)  # compiles what isn't yet
     found = defaultdict(list)
     for _ in range(given.rounds):

@@ -17,6 +17,9 @@ from typing import Any
 
 LENGTH = 128
 PREDICTIONS = 20
+MICRO_BATCH = 32
+ROWS = 50_000
+"""What `loader` reads."""
 Row = dict[str, float]
 
 
@@ -154,6 +157,21 @@ def grouped(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         row = list(chain.from_iterable(lists))
         found[name] = [row[start : start + LENGTH] for start in range(0, len(row) - LENGTH + 1, LENGTH)]
     return found
+
+
+def loader(given: argparse.Namespace) -> Row:
+    """Rows of ids, by datasets and torch's loader in a random order, padded and masked by transformers' collator."""
+    from datasets import load_dataset
+    from torch.utils.data import DataLoader
+    from transformers import DataCollatorForLanguageModeling
+
+    files = sorted(str(path) for path in given.home.glob("rows/*.arrow"))
+    rows = load_dataset("arrow", data_files=files, split="train", cache_dir=str(given.home / "datasets"))
+    rows = rows.select_columns(["input_ids"]).select(range(min(len(rows), ROWS)))
+    collator = DataCollatorForLanguageModeling(bert_tokenizer(given.vocabulary), mlm_probability=0.15)
+    batches = DataLoader(rows, batch_size=MICRO_BATCH, shuffle=True, collate_fn=collator)
+    seconds, tokens = timed(lambda: sum(int(batch["attention_mask"].sum()) for batch in batches))
+    return {"seconds": seconds, "tokens": tokens}
 
 
 PEERS = {"google": google, "lddl": lddl, "datasets": datasets}
