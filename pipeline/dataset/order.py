@@ -35,7 +35,7 @@ class Epoch(NamedTuple):
 class Order:
     """The order of all samples of files that hold `sizes` rows [F]."""
 
-    def __init__(self, sizes: Sequence[int], seed: int) -> None:
+    def __init__(self, sizes: Sequence[int] | Numbers, seed: int) -> None:
         self._sizes = np.array(sizes, np.int64)
         self._firsts = np.cumsum(self._sizes) - self._sizes
         self._seed = seed

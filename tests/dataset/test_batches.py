@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DatasetConfig
-from pipeline.dataset.batches import Batch, Samples, dealt, heldout_batches, packed, step_samples, training_batches
+from pipeline.dataset.batches import Batch, heldout_batches, packed, training_batches
 from pipeline.dataset.build import build_dataset
+from pipeline.dataset.samples import Samples
+from pipeline.dataset.steps import Chosen, Steps, dealt
 from tests.small import Small
 
 WORLDS = (1, 2, 3, 4, 8)
@@ -91,6 +93,12 @@ def seen(batch: Batch) -> list[Seen]:
     return found
 
 
+def step_packed(samples: Samples, step: int, train_batch_size: int) -> Batch:
+    """A whole step in one batch."""
+    chosen = steps_of(samples, train_batch_size).step(step)
+    return packed([samples], chosen, [len(chosen.rows)])[0]
+
+
 # The same for any number of ranks
 
 
@@ -101,55 +109,56 @@ def test_all_ranks_together_see_the_same_samples_under_the_same_masks(
 ) -> None:
     for step in (0, len(samples) // 30):  # the first, and the one that crosses into the second epoch
         batches = [batch for rank in batches_of_a_step(samples, step, world, 30, micro_batch_size) for batch in rank]
-        expected = packed(samples, step_samples(len(samples), step, 30, SEED))
+        expected = step_packed(samples, step, 30)
         assert sorted(each for batch in batches for each in seen(batch)) == sorted(seen(expected))
-
-
-def test_a_step_may_cross_into_the_next_epoch(samples: Samples) -> None:
-    epochs = [epoch for epoch, _ in step_samples(len(samples), len(samples) // 30, 30, SEED)]
-    assert set(epochs) == {0, 1}
-    assert epochs == sorted(epochs)
 
 
 @pytest.mark.parametrize("train_batch_size", [1, 5, 30, 33])
 @pytest.mark.parametrize("world", WORLDS)
-def test_every_rank_has_equally_many_micro_batches_none_over_its_size(
-    samples: Samples, world: int, train_batch_size: int
-) -> None:
+def test_every_rank_has_equally_many_micro_batches(samples: Samples, world: int, train_batch_size: int) -> None:
     ranks = batches_of_a_step(samples, 3, world, train_batch_size, 4)
     assert {len(rank) for rank in ranks} == {-(-train_batch_size // (4 * world))}
     sizes = [len(batch.lengths) for rank in ranks for batch in rank]
     assert sum(sizes) == train_batch_size
-    assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= 4
 
 
-def test_samples_are_dealt_back_and_forth_worked_by_hand() -> None:
-    assert dealt([8, 7, 6, 5, 4, 3, 2, 1], micro_batch_size=4, world=2) == [[8, 5, 4, 1], [7, 6, 3, 2]]
-    assert dealt([8, 7, 6, 5, 4], micro_batch_size=2, world=2) == [[8], [7], [6], [5, 4]]
-    assert dealt([8], micro_batch_size=2, world=3) == [[8], [], []]
+def chosen_of(lengths: list[int]) -> Chosen:
+    """Samples of those lengths."""
+    numbers = np.arange(len(lengths))
+    return Chosen(numbers * 0, numbers * 0, numbers, np.array(lengths, np.int64), numbers * 0)
+
+
+def lengths_of(lengths: list[int], micro_batch_size: int, world: int) -> list[list[int]]:
+    """The lengths in each hand."""
+    hands = dealt(chosen_of(lengths), micro_batch_size=micro_batch_size, world=world)
+    return [[lengths[each] for each in hand] for hand in hands]
+
+
+def test_samples_are_dealt_by_tokens_worked_by_hand() -> None:
+    assert lengths_of([8, 7, 6, 5, 4, 3, 2, 1], micro_batch_size=4, world=2) == [[8, 5, 4, 1], [7, 6, 3, 2]]
+    assert lengths_of([9, 4, 3, 2], micro_batch_size=2, world=2) == [[9], [4, 3, 2]]
+    assert lengths_of([8, 7, 6, 5, 4], micro_batch_size=2, world=2) == [[8], [7], [6], [5, 4]]
+    assert lengths_of([8], micro_batch_size=2, world=3) == [[8], [], []]
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_the_micro_batches_of_a_step_differ_by_less_than_two_samples_do(samples: Samples, world: int) -> None:
+def test_the_micro_batches_of_a_step_differ_by_less_than_a_samples_length(samples: Samples, world: int) -> None:
     for step in range(7):
         batches = list(chain.from_iterable(batches_of_a_step(samples, step, world, train_batch_size=32)))
         lengths = np.concatenate([batch.lengths for batch in batches])
         tokens = [len(batch.input_ids) for batch in batches]
-        assert max(tokens) - min(tokens) <= max(lengths) - min(lengths)
+        assert max(tokens) - min(tokens) <= max(lengths)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.integers(5, 512), min_size=1, max_size=70), st.integers(1, 9), st.sampled_from(WORLDS))
 def test_micro_batches_hold_about_as_many_tokens(lengths: list[int], micro_batch_size: int, world: int) -> None:
     cards = sorted(lengths, reverse=True)
-    hands = dealt(cards, micro_batch_size, world)
+    hands = lengths_of(cards, micro_batch_size, world)
     assert sorted(chain.from_iterable(hands), reverse=True) == cards
     assert len(hands) == world * -(-len(cards) // (micro_batch_size * world))
-    assert max(map(len, hands)) <= micro_batch_size
     tokens = list(map(sum, hands))
-    whole_laps = len(cards) % len(hands) == 0
-    assert max(tokens) - min(tokens) <= (cards[0] - cards[-1] if whole_laps else cards[0]), "one sample's length"
+    assert max(tokens) - min(tokens) <= cards[0], "one sample's length"
 
 
 # Each sample once an epoch
@@ -158,22 +167,37 @@ def test_micro_batches_hold_about_as_many_tokens(lengths: list[int], micro_batch
 @pytest.mark.parametrize("train_batch_size", [1, 7, 30])
 def test_each_epoch_sees_every_sample_exactly_once(samples: Samples, train_batch_size: int) -> None:
     size, epochs = len(samples), 3
-    steps = -(-size * epochs // train_batch_size)
-    given = [each for step in range(steps) for each in step_samples(size, step, train_batch_size, SEED)]
-    for epoch in range(epochs):
-        assert sorted(given[epoch * size : (epoch + 1) * size]) == [(epoch, index) for index in range(size)]
+    steps = steps_of(samples, train_batch_size)
+    groups = -(-size * epochs // (train_batch_size * steps.together))
+    chosen = [steps.step(step) for step in range(groups * steps.together)]
+    pairs = list(zip(*(np.concatenate(each).tolist() for each in zip(*((c.epochs, c.rows) for c in chosen)))))
+    whole = [pair for pair in pairs if pair[0] < epochs]
+    assert sorted(whole) == [(epoch, index) for epoch in range(epochs) for index in range(size)]
+    assert len(set(pairs)) == len(pairs)
 
 
-def test_each_epoch_and_each_seed_has_an_order_of_its_own() -> None:
-    orders = [
-        [index for _, index in step_samples(500, epoch, 500, seed)] for epoch in range(3) for seed in (SEED, SEED + 1)
-    ]
+def test_each_epoch_and_each_seed_has_an_order_of_its_own(samples: Samples) -> None:
+    orders = []
+    for seed in (SEED, SEED + 1):
+        steps = Steps([(samples, 1.0)], train_batch_size=1, seed=seed)
+        rows = [steps.step(step).rows[0] for step in range(3 * len(samples))]
+        orders += [rows[at : at + 200] for at in range(0, len(rows) - 200, len(samples))]
     assert all(orders.count(order) == 1 for order in orders)
-    assert list(range(500)) not in orders
+
+
+def steps_of(samples: Samples, train_batch_size: int) -> Steps:
+    return Steps([(samples, 1.0)], train_batch_size=train_batch_size, seed=SEED)
+
+
+def packed_rows(samples: Samples, epochs_and_rows: list[tuple[int, int]]) -> Batch:
+    """One batch of the samples."""
+    epochs, rows = np.array(epochs_and_rows, np.int64).T
+    lengths = samples.lengths[rows].astype(np.int64)
+    return packed([samples], Chosen(rows * 0, epochs, rows, lengths, rows * 0), [len(rows)])[0]
 
 
 def test_another_epoch_masks_the_same_sample_otherwise(samples: Samples) -> None:
-    first, second = seen(packed(samples, [(0, 5), (1, 5)]))
+    first, second = seen(packed_rows(samples, [(0, 5), (1, 5)]))
     assert first.masked_positions != second.masked_positions
     assert first.unmasked() == second.unmasked()
 
@@ -182,7 +206,7 @@ def test_another_epoch_masks_the_same_sample_otherwise(samples: Samples) -> None
 
 
 def test_unmasking_a_batch_gives_the_stored_rows(samples: Samples, rows: list[dict[str, Any]]) -> None:
-    batch = packed(samples, [(2, index) for index in range(len(samples))])
+    batch = packed_rows(samples, [(2, index) for index in range(len(samples))])
     masked = 0
     for row, each in zip(rows, seen(batch), strict=True):
         length, boundary = len(row["input_ids"]), row["segment_boundary"]
@@ -190,7 +214,7 @@ def test_unmasking_a_batch_gives_the_stored_rows(samples: Samples, rows: list[di
         assert each.token_type_ids == [0] * boundary + [1] * (length - boundary)
         assert each.position_ids == list(range(length))
         assert each.labels == [row["input_ids"][position] for position in each.masked_positions]
-        assert each.is_random_next is row["is_random_next"]
+        assert each.is_random_next is bool(row["next_sentence_label"])
         masked += each.input_ids != row["input_ids"]
     assert masked > 0.9 * len(rows)
     assert batch.indices.tolist() == list(range(len(rows)))
@@ -199,7 +223,7 @@ def test_unmasking_a_batch_gives_the_stored_rows(samples: Samples, rows: list[di
 
 
 def test_what_is_not_masked_is_as_it_was(samples: Samples, rows: list[dict[str, Any]]) -> None:
-    batch = packed(samples, [(0, 3), (0, 3), (7, 4)])
+    batch = packed_rows(samples, [(0, 3), (0, 3), (7, 4)])
     expected = np.array([*rows[3]["input_ids"], *rows[3]["input_ids"], *rows[4]["input_ids"]])
     kept = np.ones(len(expected), bool)
     kept[batch.masked_positions] = False
@@ -221,7 +245,7 @@ def test_rows_are_found_in_any_number_of_files(small: Small, samples: Samples) -
     many = Samples(small.store, build_dataset(config, small.corpus, small.vocabulary, store=small.store))
     assert len(many) == len(samples)
     chosen = [(1, index) for index in range(len(samples))]
-    assert seen(packed(many, chosen)) == seen(packed(samples, chosen))
+    assert seen(packed_rows(many, chosen)) == seen(packed_rows(samples, chosen))
 
 
 # Held-out samples, stored masks
@@ -234,7 +258,7 @@ def test_heldout_batches_are_the_first_samples_in_order_under_the_masks_of_epoch
         assert [index for batch in batches for index in batch.indices.tolist()] == list(range(expected))
         assert {len(batch.lengths) for batch in batches[:-1]} == {16}
         for batch in batches:
-            assert seen(batch) == seen(packed(samples, [(0, index) for index in batch.indices.tolist()]))
+            assert seen(batch) == seen(packed_rows(samples, [(0, index) for index in batch.indices.tolist()]))
 
 
 @pytest.mark.parametrize("masker", ["token", "whole_word"])
@@ -254,6 +278,6 @@ def test_stored_masks_are_those_drawn_in_epoch_0_and_stay_in_every_epoch(small: 
         for masks in ("each_epoch", "stored")
     )
     everything = range(len(drawn))
-    expected = seen(packed(drawn, [(0, index) for index in everything]))
+    expected = seen(packed_rows(drawn, [(0, index) for index in everything]))
     for epoch in (0, 1):
-        assert seen(packed(stored, [(epoch, index) for index in everything])) == expected
+        assert seen(packed_rows(stored, [(epoch, index) for index in everything])) == expected
