@@ -146,6 +146,24 @@ def print_samples(store: "Store", dataset: "Artifact", count: int) -> None:
 
 
 @store_command
+def batch(
+    reference: ReferenceArgument,
+    step: Annotated[int, typer.Option("--step", metavar="K", min=0, help="Which step, from 0.")],
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=0, help="So many samples of it.")] = 5,
+) -> None:
+    """What a training saw at a step: its samples, how they were dealt to ranks, and a digest of them."""
+    from pipeline.pretraining.seen import batch_texts
+    from pipeline.store import open_store
+
+    store = open_store()
+    artifact = store.resolve(reference)
+    if artifact.kind != "pretraining":
+        raise ConfigError(f"{artifact} is a {artifact.kind}; bertmill batch is for a pretraining.")
+    for text in batch_texts(artifact, step, samples, store):
+        typer.echo(text)
+
+
+@store_command
 def du(by: Annotated[str, typer.Option(metavar="kind|name|user", help="Group by.")] = "kind") -> None:
     """What fills the store. `only here`: what would go if the group went; versions share bytes."""
     from pipeline.store import open_store

@@ -23,7 +23,7 @@ SAMPLES_AT_ONCE = 64
 
 @torch.no_grad()
 def heldout_scores(model_folder: Path, samples: Samples, limit: int) -> dict[str, float]:
-    """Masked-LM loss (nats a prediction) and accuracy, next-sentence accuracy, and the tokens' unigram entropy."""
+    """Masked-LM loss (nats a prediction) and accuracy, the tokens' unigram entropy; of pairs, next-sentence accuracy."""
     from transformers import BertForPreTraining
 
     model = BertForPreTraining.from_pretrained(model_folder).eval()
@@ -41,15 +41,17 @@ def heldout_scores(model_folder: Path, samples: Samples, limit: int) -> dict[str
         sentence_right += float((sentence.argmax(-1) == following).sum())
         predictions, sentences = predictions + len(labels), sentences + len(following)
         counts += np.bincount(_original_ids(batch), minlength=len(counts))
-    return {
+    scores = {
         "masked_lm_loss": loss / predictions,
         "masked_lm_accuracy": right / predictions,
         "unigram_entropy": unigram_entropy(counts),
-        "next_sentence_loss": sentence_loss / sentences,
-        "next_sentence_accuracy": sentence_right / sentences,
         "samples": int(sentences),
         "predictions": int(predictions),
     }
+    if samples.config.pairs != "none":
+        scores["next_sentence_loss"] = sentence_loss / sentences
+        scores["next_sentence_accuracy"] = sentence_right / sentences
+    return scores
 
 
 def _outputs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,10 @@ def score_rows(scores: dict[str, Any]) -> list[dict[str, str]]:
             f"unigram entropy of the same text {heldout['unigram_entropy']:.3f}",
         ),
         _row("held-out masked-LM accuracy", f"{heldout['masked_lm_accuracy']:.3f}", ""),
-        _row("held-out next-sentence accuracy", f"{heldout['next_sentence_accuracy']:.3f}", "chance 0.500"),
     ]
+    if "next_sentence_accuracy" in heldout:
+        accuracy = f"{heldout['next_sentence_accuracy']:.3f}"
+        rows.append(_row("held-out next-sentence accuracy", accuracy, "chance 0.500"))
     for name, task in scores["tasks"].items():
         controls = ", ".join(
             f"{kind.replace('_', ' ')} {task[kind]['accuracy']:.3f}"

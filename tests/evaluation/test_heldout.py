@@ -8,7 +8,8 @@ import pytest
 import torch
 import transformers
 
-from pipeline.dataset.batches import Samples
+from pipeline.dataset.batches import heldout_batches
+from pipeline.dataset.samples import Samples
 from pipeline.evaluation.heldout import heldout_scores
 from tests.evaluation.conftest import Scored
 
@@ -22,15 +23,16 @@ def one_by_one(scored: Scored, limit: int) -> dict[str, float]:
     model = transformers.BertForPreTraining.from_pretrained(scored.model).eval()
     losses, right, sentence_losses, sentence_right = [], [], [], []
     words: Counter[int] = Counter()
-    for index in range(min(limit, len(samples))):
-        ids, boundary, is_random_next, masks = samples.row(index, epoch=0)
+    for batch in heldout_batches(samples, limit=limit, micro_batch_size=1):
+        ids = batch.input_ids.copy()
+        ids[batch.masked_positions] = batch.masked_lm_labels
+        boundary = int((batch.token_type_ids == 0).sum())
+        is_random_next = batch.next_sentence_label[0]
         words.update(ids[1 : boundary - 1].tolist())
         words.update(ids[boundary:-1].tolist())
-        seen = torch.tensor(ids)
-        seen[torch.tensor(masks.positions)] = torch.tensor(masks.inputs)
-        types = torch.tensor([0] * boundary + [1] * (len(ids) - boundary))
+        seen, types = torch.tensor(batch.input_ids), torch.tensor(batch.token_type_ids)
         out = model(input_ids=seen[None], token_type_ids=types[None])
-        at = torch.tensor(masks.positions)
+        at = torch.tensor(batch.masked_positions)
         logs = out.prediction_logits[0, at].log_softmax(-1)
         target = torch.tensor(ids)[at]
         losses += (-logs[torch.arange(len(at)), target]).tolist()

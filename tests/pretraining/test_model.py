@@ -42,6 +42,7 @@ def batch_of(lengths: list[int]) -> Batch:
         masked_lm_labels=random.integers(0, VOCABULARY, len(masked)),
         next_sentence_label=random.integers(0, 2, len(lengths)),
         indices=np.arange(len(lengths)),
+        datasets=np.zeros(len(lengths), np.int64),
     )
 
 
@@ -118,11 +119,12 @@ def test_the_loss_of_a_batch_is_the_sum_over_any_split_of_it() -> None:
     half = Batch(
         batch.input_ids[:9], batch.token_type_ids[:9], batch.position_ids[:9], batch.lengths[:1],
         batch.masked_positions[first], batch.masked_lm_labels[first], batch.next_sentence_label[:1], batch.indices[:1],
+        batch.datasets[:1],
     )  # fmt: skip
     other = Batch(
         batch.input_ids[9:], batch.token_type_ids[9:], batch.position_ids[9:], batch.lengths[1:],
         batch.masked_positions[~first] - 9, batch.masked_lm_labels[~first],
-        batch.next_sentence_label[1:], batch.indices[1:],
+        batch.next_sentence_label[1:], batch.indices[1:], batch.datasets[1:],
     )  # fmt: skip
     halves = [model(TensorBatch.of(each, torch.device("cpu"))) for each in (half, other)]
     torch.testing.assert_close(whole.masked_lm, sum(each.masked_lm for each in halves))
@@ -152,7 +154,7 @@ def test_any_lengths_can_be_packed(lengths: list[int]) -> None:
     for length in lengths:
         alone = Batch(
             batch.input_ids[start : start + length], batch.token_type_ids[start : start + length],
-            batch.position_ids[start : start + length], np.array([length], np.int32), *[np.empty(0, np.int64)] * 4,
+            batch.position_ids[start : start + length], np.array([length], np.int32), *[np.empty(0, np.int64)] * 5,
         )  # fmt: skip
         one = model.encode(TensorBatch.of(alone, torch.device("cpu")))
         torch.testing.assert_close(together[start : start + length], one, atol=1e-5, rtol=1e-5)

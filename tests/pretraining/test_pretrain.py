@@ -59,7 +59,7 @@ def packed(rows: list[list[int]]) -> TensorBatch:
     lengths = np.array([len(row) for row in rows], np.int32)
     positions = np.concatenate([np.arange(length) for length in lengths])
     none = np.empty(0, np.int64)
-    batch = Batch(ids, np.zeros_like(ids), positions, lengths, none, none, none, none)
+    batch = Batch(ids, np.zeros_like(ids), positions, lengths, none, none, none, none, none)
     return TensorBatch.of(batch, torch.device("cpu"))
 
 

@@ -1,0 +1,87 @@
+"""What a training saw at a step: its batch made again, from the names of its samples."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.config import PretrainingConfig
+from pipeline.dataset.batches import Batch, packed
+from pipeline.dataset.entries import Entries
+from pipeline.dataset.samples import Samples
+from pipeline.dataset.steps import Steps, dealt
+from pipeline.dataset.summary import LABELS, check_shown, sample_text
+from pipeline.errors import ConfigError
+from pipeline.store import Artifact, Store
+
+
+def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> Iterator[str]:
+    """What a training saw at a step (from 0): the batch's size and digest, how it was dealt, and some of its samples.
+
+    Raises ConfigError for a step that it didn't take, or text that may not be shown.
+    """
+    manifest = store.manifest(pretraining)
+    config = PretrainingConfig.model_validate(manifest.config)
+    if not 0 <= step < manifest.totals["steps"]:
+        raise ConfigError(
+            f"{pretraining} took {manifest.totals['steps']:,} steps, numbered from 0; step {step} is none of them."
+        )
+    dataset = store.parent(pretraining, "dataset")
+    if shown:
+        check_shown(dataset, store)
+    samples = Samples(store, dataset)
+    steps = Steps([(samples, 1.0)], train_batch_size=config.train_batch_size, seed=config.seed)
+    chosen = steps.step(step)
+    (batch,) = packed([samples], chosen, [len(chosen.rows)])
+    world, micro = manifest.producer.get("world", 1), config.train_micro_batch_size_per_gpu
+    yield (
+        f"step {step:,} of {dataset.reference}: {len(batch.lengths):,} samples, {len(batch.input_ids):,} tokens, "
+        f"{len(batch.masked_positions):,} predictions, sha256 {batch_digest(batch)}"
+    )
+    hands = dealt(chosen, micro_batch_size=micro, world=world)
+    for number, hand in enumerate(hands):
+        tokens = int(chosen.lengths[hand].sum())
+        yield f"  rank {number % world}, micro-batch {number // world}: {len(hand):,} samples, {tokens:,} tokens"
+    if shown:
+        yield ""
+    yield from _samples(
+        batch, chosen.epochs.tolist(), shown, samples, Entries.load(store, store.parent(dataset, "vocabulary"))
+    )
+
+
+def batch_digest(batch: Batch) -> str:
+    """A sha256 over what the model sees and predicts: the same for any number of ranks, micro-batches and workers."""
+    digest = hashlib.sha256()
+    order = np.argsort(batch.indices, kind="stable")
+    ends = np.cumsum(batch.lengths)
+    for at in order.tolist():
+        start, end = int(ends[at] - batch.lengths[at]), int(ends[at])
+        masked = (batch.masked_positions >= start) & (batch.masked_positions < end)
+        parts = (
+            batch.indices[at : at + 1],
+            batch.input_ids[start:end],
+            batch.token_type_ids[start:end],
+            batch.masked_positions[masked] - start,
+            batch.masked_lm_labels[masked],
+            batch.next_sentence_label[at : at + 1],
+        )
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _samples(batch: Batch, epochs: list[int], shown: int, samples: Samples, entries: Entries) -> Iterator[str]:
+    ends = np.cumsum(batch.lengths)
+    for at in range(min(shown, len(ends))):
+        start, end = int(ends[at] - batch.lengths[at]), int(ends[at])
+        masked = (batch.masked_positions >= start) & (batch.masked_positions < end)
+        positions, seen = batch.masked_positions[masked], batch.input_ids[start:end]
+        whole = seen.copy()
+        whole[positions - start] = batch.masked_lm_labels[masked]
+        label = LABELS[samples.config.pairs][batch.next_sentence_label[at]]
+        title = f"sample {batch.indices[at]:,} in epoch {epochs[at]}: {end - start} tokens, {label}"
+        boundary = int(np.count_nonzero(batch.token_type_ids[start:end] == 0))
+        yield sample_text(
+            title, whole, boundary, (positions - start).tolist(), seen[positions - start].tolist(), entries
+        )
+        yield ""
