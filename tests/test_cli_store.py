@@ -20,6 +20,7 @@ from pipeline.vocabulary.build import build_vocabulary
 from tests.artifacts import commit, keys, recipe
 from tests.conftest import free_port
 from tests.damage import damage_blob, entry_of
+from tests.small import small_home
 from tests.texts import corpus, lines, rows, source, write
 from tests.users import User, check_refused
 
@@ -132,6 +133,24 @@ def test_show_fit_tells_how_a_vocabulary_fits_heldout_text_and_which_words_it_sp
     assert len(split[2].split()) > 1
     assert split[2].replace(" ##", "") == "number"
     assert refusal("show", made, "--fit") == f"{made} is a corpus; --fit is for a vocabulary."
+
+
+def test_show_samples_and_card_tell_what_a_dataset_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = small_home(tmp_path / "home")
+    monkeypatch.setenv("BERTMILL_STORE", small.store.url)
+    shown = answer("show", small.dataset, "--samples", 3)
+    assert sum(line.startswith("sample ") for line in shown) == 3
+    assert sum(line.startswith("  A  [CLS] ") for line in shown) == 3
+    assert any("[MASK]←" in line for line in shown)
+    card = [re.split(r"  +", line.strip()) for line in answer("show", small.dataset, "--card")]
+    assert card[0] == ["measure", "train", "held-out"]
+    assert ["tokens of source small", "100.00%", "100.00%"] in card
+    for option in ("--card", "--samples=1"):
+        sentence = f"{small.corpus} is a corpus; {option.partition('=')[0]} is for a dataset."
+        assert refusal("show", small.corpus, option) == sentence
+    assert refusal("batch", small.dataset, "--step", 0) == (
+        f"{small.dataset} is a dataset; bertmill batch is for a pretraining."
+    )
 
 
 def test_show_of_a_retracted_version_tells_who_took_it_back_and_why(store: Store) -> None:

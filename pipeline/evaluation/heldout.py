@@ -23,7 +23,7 @@ SAMPLES_AT_ONCE = 64
 
 @torch.no_grad()
 def heldout_scores(model_folder: Path, samples: Samples, limit: int) -> dict[str, float]:
-    """Masked-LM loss (nats a prediction) and accuracy, the tokens' unigram entropy; of pairs, next-sentence accuracy."""
+    """Masked-LM loss (nats a prediction) and accuracy, the tokens' unigram entropy; of pairs also next-sentence's."""
     from transformers import BertForPreTraining
 
     model = BertForPreTraining.from_pretrained(model_folder).eval()

@@ -44,9 +44,8 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
         yield f"  rank {number % world}, micro-batch {number // world}: {len(hand):,} samples, {tokens:,} tokens"
     if shown:
         yield ""
-    yield from _samples(
-        batch, chosen.epochs.tolist(), shown, samples, Entries.load(store, store.parent(dataset, "vocabulary"))
-    )
+    entries = Entries.load(store, store.parent(dataset, "vocabulary"))
+    yield from _samples(batch, chosen.epochs.tolist(), shown, samples, entries)
 
 
 def batch_digest(batch: Batch) -> str:
@@ -75,13 +74,11 @@ def _samples(batch: Batch, epochs: list[int], shown: int, samples: Samples, entr
     for at in range(min(shown, len(ends))):
         start, end = int(ends[at] - batch.lengths[at]), int(ends[at])
         masked = (batch.masked_positions >= start) & (batch.masked_positions < end)
-        positions, seen = batch.masked_positions[masked], batch.input_ids[start:end]
+        positions, seen = (batch.masked_positions[masked] - start).tolist(), batch.input_ids[start:end]
         whole = seen.copy()
-        whole[positions - start] = batch.masked_lm_labels[masked]
+        whole[positions] = batch.masked_lm_labels[masked]
         label = LABELS[samples.config.pairs][batch.next_sentence_label[at]]
         title = f"sample {batch.indices[at]:,} in epoch {epochs[at]}: {end - start} tokens, {label}"
         boundary = int(np.count_nonzero(batch.token_type_ids[start:end] == 0))
-        yield sample_text(
-            title, whole, boundary, (positions - start).tolist(), seen[positions - start].tolist(), entries
-        )
+        yield sample_text(title, whole, boundary, positions, seen[positions].tolist(), entries)
         yield ""

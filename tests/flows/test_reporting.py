@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from flows.corpus import corpus
 from flows.parameters import Run
-from flows.reporting import report_artifact, report_dropped, report_fit, report_references, report_scores
+from flows.reporting import report_artifact, report_card, report_dropped, report_fit, report_references, report_scores
 from pipeline.config import EvaluationConfig
 from pipeline.corpus.ingest import ingest_corpus
 from pipeline.stages import run_stage
@@ -53,6 +53,17 @@ def test_how_a_vocabulary_fits_is_a_table_without_text(here: User, preset: str, 
     measures = {row["measure"]: row["this"] for row in json.loads(str(table_.data))}
     assert measures["entries"] == f"{store.manifest(made).metrics['size']:,}"
     assert {"unknown tokens", "pieces per word", "Latin: words"} <= measures.keys()
+
+
+def test_what_a_dataset_holds_is_a_table_without_text(here: User, preset: str, store: Store) -> None:
+    run = Run(preset=preset)
+    for stage in ("corpus", "vocabulary", "dataset"):
+        made = run_stage(stage, run.resolved(), store)
+    (table_,) = artifacts_of(reported(report_card, store, made))
+    assert table_.key == "card"
+    measures = {row["measure"]: row["train"] for row in json.loads(str(table_.data))}
+    assert measures["samples"] == f"{store.manifest(made).metrics['train']['samples']:,}"
+    assert {"fill", "share of these that is used", "tokens of source mine"} <= measures.keys()
 
 
 def test_what_each_step_took_out_is_a_table_and_so_are_some_of_the_documents(
