@@ -4,9 +4,10 @@ Works through the shard in blocks of documents, so that memory holds a block's s
 of other documents comes from any shard of the split, mapped when it is asked for (donors.py).
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -28,8 +29,8 @@ from pipeline.store import Artifact, Part, PartDraft, Store
 
 SCHEMA = 3
 BLOCK_TOKENS = 1 << 24
-SHARDS_AT_HAND = 64
-"""Mapped at a time, so that a corpus of many shards doesn't run out of open files."""
+MAPPED_BYTES, MAPPED_SHARDS = 1 << 28, 64
+"""Of other shards, mapped at a time: so that neither memory nor open files grow with the corpus."""
 LENGTH_BINS = 8
 """A sample's length is counted in eighths of the longest."""
 DECIDES_PAIRS = (
@@ -102,15 +103,12 @@ def _make_samples(
     own = load_shard(source.tokens[unit.shard], store)
     documents = selected(unit.shard, source.tokens, source.selection, len(own), store)
 
-    @lru_cache(SHARDS_AT_HAND)
-    def load(shard: int) -> Shard:
-        return load_shard(source.tokens[shard], store)
-
+    at_hand = ShardsAtHand(source.tokens, store)
     writer = SamplesWriter(draft, config, entries, unit)
     with progress(f"samples of {unit.split} {unit.shard}, pass {unit.pass_}", len(documents)) as advance:
         for block in blocks(own, documents):
             drawn = draw_samples(own, block, ends[unit.shard] - len(own), rules, config.seed, unit.pass_)
-            donated = find_donors(drawn, ends, load, rules)
+            donated = find_donors(drawn, ends, at_hand, rules)
             writer.add(*assembled(own, drawn, donated, rules, entries))
             advance(len(block))
     return writer.finish() | {"own_documents": len(documents), "source_tokens": _tokens_of(own, documents)}
@@ -128,6 +126,26 @@ def blocks(shard: Shard, documents: Starts, size: int = BLOCK_TOKENS) -> Iterato
 
 def _tokens_of(shard: Shard, documents: Starts) -> int:
     return int(np.diff(shard.sentences[shard.documents])[documents].sum())
+
+
+class ShardsAtHand:
+    """Maps the shards of a split when they are asked for, and keeps those that were asked for last."""
+
+    def __init__(self, tokens: Sequence[Part], store: Store) -> None:
+        self._tokens, self._store = tokens, store
+        self._mapped: OrderedDict[int, Shard] = OrderedDict()
+
+    def __call__(self, number: int) -> Shard:
+        if number not in self._mapped:
+            self._mapped[number] = load_shard(self._tokens[number], self._store)
+            while len(self._mapped) > 1 and (self._bytes > MAPPED_BYTES or len(self._mapped) > MAPPED_SHARDS):
+                self._mapped.popitem(last=False)
+        self._mapped.move_to_end(number)
+        return self._mapped[number]
+
+    @property
+    def _bytes(self) -> int:
+        return sum(shard.size for shard in self._mapped.values())
 
 
 class SamplesWriter:
