@@ -415,6 +415,8 @@ class PretrainingConfig(Table):
 
     train_micro_batch_size_per_gpu: Annotated[int, Field(ge=1), WHERE] = 32
     """Samples a rank takes at once; a step's samples are dealt into as many micro-batches as that makes."""
+    loader_workers: Annotated[int, Field(ge=0, le=64), WHERE] = 1
+    """Threads of a rank that make batches ahead of need; 0 makes each when it is asked for."""
     deepspeed: Annotated[str, WHERE] = "zero1"
     """A file of `deepspeed_configs/`, or a path: the systems keys (ZeRO stage, buckets, communication)."""
     checkpoint_every: Annotated[int, Field(ge=1), WHERE] = 1_000

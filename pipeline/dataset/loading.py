@@ -4,7 +4,7 @@ A step is a function of its number, so the order in which threads finish doesn't
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ AHEAD = 2
 Made = TypeVar("Made")
 
 
-def steps_ahead(make: Callable[[int], Made], start: int, stop: int, workers: int) -> Iterator[Made]:
+def steps_ahead(make: Callable[[int], Made], start: int, stop: int, workers: int) -> Generator[Made]:
     """`make(step)` of each step, in order; with no worker when it is asked for, else so many threads ahead of it.
 
     What a step raises is raised in its turn. When the iterator is closed, no thread goes on.

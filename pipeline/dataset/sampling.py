@@ -106,7 +106,7 @@ def _make_samples(
     at_hand = ShardsAtHand(source.tokens, store)
     writer = SamplesWriter(draft, config, entries, unit)
     with progress(f"samples of {unit.split} {unit.shard}, pass {unit.pass_}", len(documents)) as advance:
-        for block in blocks(own, documents):
+        for block in blocks(own, documents, BLOCK_TOKENS):
             drawn = draw_samples(own, block, ends[unit.shard] - len(own), rules, config.seed, unit.pass_)
             donated = find_donors(drawn, ends, at_hand, rules)
             writer.add(*assembled(own, drawn, donated, rules, entries))
@@ -114,11 +114,11 @@ def _make_samples(
     return writer.finish() | {"own_documents": len(documents), "source_tokens": _tokens_of(own, documents)}
 
 
-def blocks(shard: Shard, documents: Starts, size: int = BLOCK_TOKENS) -> Iterator[Starts]:
+def blocks(shard: Shard, documents: Starts, size: int) -> Iterator[Starts]:
     """The documents in runs of `size` tokens, or one document more."""
     begins = shard.sentences[shard.documents]
     counts = np.cumsum(np.diff(begins)[documents])
-    cuts = [0, *np.flatnonzero(np.diff(counts // size)).tolist(), len(documents)]
+    cuts = [0, *(1 + np.flatnonzero(np.diff(counts // size))).tolist(), len(documents)]
     for first, last in pairwise(cuts):
         if first < last:
             yield documents[first:last]

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +16,8 @@ import torch
 import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.batches import step_batches
+from pipeline.dataset.batches import Batch, step_batches
+from pipeline.dataset.loading import steps_ahead
 from pipeline.dataset.randomness import mixed
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Capacity, Steps
@@ -52,11 +54,14 @@ def train(
         capacity = Capacity.of(steps, micro_batch_size=micro_batch_size, world=place.world)
     has_pairs = samples.config.pairs != "none"
     tokens_seen, since = 0, time.monotonic()
-    with curve.open("a", encoding="utf-8") as lines:
-        for step in range(start, config.max_steps):
-            batches = step_batches(
-                steps, step, micro_batch_size=micro_batch_size, rank=place.rank, world=place.world, capacity=capacity
-            )
+
+    def make(step: int) -> list[Batch]:
+        where = {"rank": place.rank, "world": place.world}
+        return step_batches(steps, step, micro_batch_size=micro_batch_size, **where, capacity=capacity)
+
+    loader = closing(steps_ahead(make, start, config.max_steps, config.loader_workers))
+    with curve.open("a", encoding="utf-8") as lines, loader as made:
+        for step, batches in enumerate(made, start):
             own = [(b.predictions, b.sequences, b.tokens) for b in batches]
             counts = torch.tensor(own, dtype=torch.int64, device=device).sum(0)
             dist.all_reduce(counts)

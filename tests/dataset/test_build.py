@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.corpus.reading import is_heldout
+from pipeline.dataset import sampling
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.entries import Entries
 from pipeline.dataset.sampling import Unit
@@ -90,6 +91,18 @@ def test_files_hold_as_many_rows_as_the_config_says_in_one_batch(given: Parents)
         assert max(sizes) == 60
         assert sum(size < 60 for size in sizes) <= given.shards(split), "what a corpus shard leaves over"
     assert given.table(made, "train").equals(given.table(given.build(), "train"))
+
+
+def test_blocks_of_documents_and_shards_at_hand_change_no_byte(given: Parents, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = given.build(dupe_factor=2)
+    for name, value in {"BLOCK_TOKENS": 100, "MAPPED_BYTES": 1, "MAPPED_SHARDS": 2}.items():
+        monkeypatch.setattr(sampling, name, value)
+    for key in keys(given.store, "parts/pairs/"):
+        given.store.backend.delete(key)
+    given.store.made_since()
+    again = given.build(dupe_factor=2, force=True)
+    assert ("pairs", "train", 0, 1) in given.store.made_since()
+    assert again.digest == made.digest
 
 
 def test_the_card_is_that_of_a_recount(given: Parents) -> None:
