@@ -52,12 +52,15 @@ def ours(given: argparse.Namespace) -> Row:
 
 def epoch(store: Any, dataset: Any) -> int:
     """All whole steps of an epoch, as the training loop asks for them; how many tokens they hold."""
-    from pipeline.dataset.batches import Samples, training_batches
+    from pipeline.dataset.batches import step_batches
+    from pipeline.dataset.samples import Samples
+    from pipeline.dataset.steps import Steps
 
     samples = Samples(store, dataset)
-    how = {"train_batch_size": TRAIN_BATCH, "micro_batch_size": MICRO_BATCH, "seed": 1, "rank": 0, "world": 1}
-    steps = range(len(samples) // TRAIN_BATCH)
-    return sum(len(batch.input_ids) for step in steps for batch in training_batches(samples, step, **how))
+    steps = Steps([(samples, 1.0)], train_batch_size=TRAIN_BATCH, seed=1)
+    how = {"micro_batch_size": MICRO_BATCH, "rank": 0, "world": 1}
+    wanted = range(len(samples) // TRAIN_BATCH)
+    return sum(batch.tokens for step in wanted for batch in step_batches(steps, step, **how))
 
 
 SIDES = {"ours": ours, "loader": loader}

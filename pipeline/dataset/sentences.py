@@ -65,7 +65,7 @@ def _split(text: Bytes, starts: Starts, known: Tables, longest: int) -> tuple[St
     return begins[:used].copy(), counts
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _appended(begins: Starts, used: int, at: int) -> tuple[Starts, int]:
     if used == len(begins):
         grown = np.empty(2 * used, np.int64)
@@ -75,7 +75,7 @@ def _appended(begins: Starts, used: int, at: int) -> tuple[Starts, int]:
     return begins, used + 1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _split_line(
     text: Bytes, at: int, end: int, known: Tables, longest: int, begins: Starts, used: int
 ) -> tuple[Starts, int, int]:

@@ -4,12 +4,17 @@ from dataclasses import replace
 from itertools import chain, pairwise
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DatasetConfig, Fault
-from tests.dataset.chance import fits_share
+from pipeline.dataset.assembly import assembled
+from pipeline.dataset.donors import _documents, find_donors
+from pipeline.dataset.pairs import draw_samples, rules_of
+from pipeline.dataset.tokens import Shard
+from tests.dataset.chance import fits_even, fits_share
 from tests.dataset.numbered import ENTRIES, Example, Text, numbered, own_tokens, random_lengths, segments
 
 CLS, SEP = ENTRIES.cls, ENTRIES.sep
@@ -142,6 +147,30 @@ def test_the_share_of_random_b_is_what_the_config_says(share: float, shape: tupl
     samples = [sample for _, sample in text.all_samples(config(random_next_share=share), passes=10)]
     assert len(samples) > 400
     assert fits_share(sum(sample.is_random_next for sample in samples), len(samples), share)
+
+
+def test_shares_are_right_over_ten_million_tokens() -> None:
+    """Of random B, of short targets, and of the documents that give."""
+    random = np.random.default_rng(3)
+    sentences = np.cumsum(np.concatenate(([0], random.integers(1, 60, 340_000))))
+    documents = np.concatenate(([0], np.sort(random.choice(np.arange(1, 340_000), 39_999, replace=False)), [340_000]))
+    bits = np.packbits(random.random(sentences[-1]) < 0.8, bitorder="little")
+    shard = Shard(random.integers(5, 1_000, sentences[-1]).astype(np.uint16), bits, sentences, documents)
+    for share in (0.5, 0.15):
+        of = config(max_seq_length=128, random_next_share=share)
+        rules = rules_of(of)
+        drawn = draw_samples(shard, np.arange(len(shard)), 0, rules, of.seed, 0)
+        count = len(drawn.label)
+        assert fits_share(int(drawn.label.sum()), count, share)
+        given = find_donors(drawn, [len(shard)], lambda _: shard, rules)
+        rows, own = assembled(shard, drawn, given, rules, ENTRIES)
+        assert len(rows.input_ids) > 10_000_000
+        assert own > 0.995 * sentences[-1]
+        assert len(rows) > 0.9999 * count, "nearly each finds a donor"
+        donors = np.flatnonzero(drawn.is_donated)
+        found = _documents(drawn.key[donors], drawn.document[donors], len(shard), 0, False)
+        assert not (found == drawn.document[donors]).any()
+        assert fits_even(np.bincount(found // 400, minlength=100).tolist())
 
 
 @pytest.mark.parametrize("longest", [14, 28, 56], ids=["whole", "two parts", "four parts"])
