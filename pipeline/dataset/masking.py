@@ -4,7 +4,7 @@ google-research/bert's rule: `min(max_predictions_per_seq, max(1, round(length *
 the length counted with the specials and halves rounded to even; of these 80 % become [MASK], 10 % a random word, 10 %
 stay. Unlike there, no special or [unused] entry is masked or stands in as a random word, and no word reaches across
 [SEP]. One function serves masks drawn in each epoch and masks stored with the samples, for many samples at once: each
-draws from its own stream, so that it doesn't matter which others it is with. Costs 5 to 10 ns a token.
+draws from its own stream, so that it doesn't matter which others it is with. Costs 4 to 8 ns a token.
 
 Legend: S samples, T tokens of them all, W words of them all, M predictions of them all, V entries.
 """
