@@ -44,10 +44,10 @@ class CodePoints:
 
 
 @lru_cache(maxsize=8)
-def code_points(lowercase: bool, strip_accents: bool | None) -> CodePoints:
-    """The table for that form of BERT's normalisation."""
+def code_points(lowercase: bool, strip_accents: bool | None, /) -> CodePoints:
+    """The table for that form of BERT's normalisation; given by place, so that a form is remembered once."""
     characters, starts = _normalised(lowercase, strip_accents)
-    parts = _parts()[characters]
+    parts = parted()[characters]
     decomposes = lowercase if strip_accents is None else strip_accents
     moves = _may_move()[characters] if decomposes else np.zeros(len(characters), bool)
     kinds = _kinds(starts, parts == BREAK, parts == ALONE, moves)
@@ -93,8 +93,8 @@ def _kinds(starts: Numbers, breaks: Flags, alone: Flags, moves: Flags) -> npt.ND
 
 
 @cache
-def _parts() -> npt.NDArray[np.uint8]:
-    """BREAK or ALONE for each code point that parts words, else LETTER: [_UNICODE].
+def parted() -> npt.NDArray[np.uint8]:
+    """BREAK or ALONE for each code point at which the pre-tokeniser parts words, else LETTER: [_UNICODE].
 
     Letters stand between them: a piece ends where one is that parts, and begins where one is alone.
     """
