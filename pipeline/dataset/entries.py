@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.store import Artifact, Store
 from pipeline.vocabulary.layout import CONTINUES, SPECIALS, is_unused
-from pipeline.vocabulary.tokenizer import load_tokenizer
+from pipeline.vocabulary.tokenizer import load_ids
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Entries:
         """The entries of a vocabulary of the store; the last ones are remembered."""
         digest, entries = _last[0] if _last else ("", None)
         if entries is None or digest != vocabulary.digest:
-            entries = cls(load_tokenizer(store, vocabulary).get_vocab())
+            entries = cls(load_ids(store, vocabulary))
             _last[:] = [(vocabulary.digest, entries)]
         return entries
 

@@ -1,8 +1,8 @@
 """jieba's dictionary and hidden Markov model as arrays, as compiled code looks into them.
 
 Words are a tree of code points whose edges are one hash table, 12 bytes each; the figures are those of the installed
-package, of which `math.log` takes the logarithms, as jieba does. Costs a second and 18 MB a process, and 150 MB more
-while they are made.
+package, of which `math.log` takes the logarithms, as jieba does. Costs a quarter of a second and 18 MB a process, and
+150 MB more while they are made.
 """
 
 from math import log
@@ -59,12 +59,13 @@ def make_model(words: Dictionary) -> Model:
     joined = np.frombuffer("".join(words.counts).encode("utf-32-le", "surrogatepass"), np.int32)
     lengths = np.fromiter(map(len, words.counts), np.int64, len(words.counts))
     total = log(words.total)
-    weights = np.array([log(count) - total if count else 1.0 for count in words.counts.values()])
-    split = np.fromiter((word in words.split for word in words.counts), np.bool_, len(words.counts))
-    slots = 1 << (2 * len(lengths)).bit_length()
+    weight_of = {count: log(count) - total if count else 1.0 for count in {*words.counts.values()}}
+    weights = np.fromiter(map(weight_of.__getitem__, words.counts.values()), np.float64, len(lengths))
+    split = np.fromiter(map(words.split.__contains__, words.counts), np.bool_, len(lengths))
+    slots = 1 << len(joined).bit_length()  # half of them are used, as many a word begins as another does
     tree = (np.full(slots, -1, np.int64), np.zeros(slots, np.int32), np.zeros(1 << 16, np.int32))
     nodes = _grow(joined, lengths, *tree)
-    node_weights, node_split = np.ones(len(lengths) + 1), np.zeros(len(lengths) + 1, np.bool_)
+    node_weights, node_split = np.ones(nodes.max() + 1), np.zeros(nodes.max() + 1, np.bool_)
     node_weights[nodes], node_split[nodes] = weights, split
     return Model(*tree, node_weights, node_split, -total, *_chances())
 

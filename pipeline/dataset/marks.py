@@ -1,7 +1,7 @@
 """What a character and a word are to the end of a sentence: the tables that `sentences` looks into.
 
 Marks that end one in any script are Unicode's Sentence_Terminal (PropList.txt), letters and blanks those of Python's
-`str`; the lists of words are our own. Costs a third of a second a process, and 2 MB.
+`str`; the lists of words are our own. Costs a twentieth of a second a process, and 2 MB.
 """
 
 from functools import cache

@@ -27,7 +27,7 @@ from pipeline.dataset.jieba_dictionary import read_dictionary
 from pipeline.dataset.jieba_words import load_jieba
 from pipeline.dataset.sentences import Starts
 from pipeline.errors import ConfigError, nearest
-from pipeline.vocabulary.code_points import ALONE, BREAK, PLANES, code_points
+from pipeline.vocabulary.code_points import ALONE, BREAK, LETTER, PLANES, code_points, parted
 
 Flags = npt.NDArray[np.bool_]
 Segment = Callable[[str], Iterable[str]]
@@ -136,15 +136,10 @@ def _join(text: Bytes, whole: bytes, words: Flags) -> None:
 @cache
 def _marks() -> Bytes:
     """PARTS and HAN of each code point, uint8 [2^21]; HAN is what `tokenizers` itself sets apart by blanks."""
-    from pipeline.vocabulary.tokenizer import bert_normalizer
-
     marks = np.zeros(_POINTS, np.uint8)
-    kinds = code_points(lowercase=False, strip_accents=False).kinds[:PLANES]
+    kinds = code_points(False, False).kinds[:PLANES]
     marks[:PLANES][(kinds == ALONE) | (kinds == BREAK)] = PARTS
-    asked = [chr(point) for point in range(0x80, PLANES) if not 0xD800 <= point < 0xE000]
-    answers = bert_normalizer(False, False).normalize_str("x".join(asked)).split("x")
-    han = [ord(each) for each, answer in zip(asked, answers, strict=True) if answer == f" {each} "]
-    marks[han] = PARTS | HAN
+    marks[:PLANES][(kinds == ALONE) & (parted()[:PLANES] == LETTER)] = PARTS | HAN
     return marks
 
 

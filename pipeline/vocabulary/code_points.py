@@ -4,27 +4,31 @@ Both look at one code point at a time (google-research/bert, tokenization.py): i
 own, or adds characters to the word it stands in. So a table holds all there is to know, and compiled code follows it at
 the speed of memory. The exception is the canonical order of marks, which looks at neighbours: code points that may
 take part in it, and those outside the table, are left to `tokenizers`, as is what it treats in any way not named here.
+
+Costs a tenth of a second a process and form, as every process that reads text makes it: so code points are asked in
+blocks, long enough to be few and short enough for the processor's cache, and the answers are looked at as arrays.
 """
 
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from tokenizers.normalizers import Normalizer
-    from tokenizers.pre_tokenizers import PreTokenizer
-
-PLANES = 0x40000
-"""The table covers the code points below: four planes, ..."""
+PLANES = 0x34000
+"""The table covers the code points below: of the first four planes all that Unicode 17 assigns, ..."""
 TAGS, TAGS_END = 0xE0000, 0xE1000
 """... and these, of which flags are made; they stand behind the planes in it."""
-AT_ONCE = 0x2000
+AT_ONCE = 0x1000
 LETTER, BREAK, ALONE, DROP, ORACLE = range(5)
 """It adds its characters to the word; ends a word; is a word of its own; vanishes; must be asked of `tokenizers`."""
+_UNICODE = 0x110000
+_POINTS = np.concatenate((np.arange(PLANES, dtype=np.uint32), np.arange(TAGS, TAGS_END, dtype=np.uint32)))
+Points = npt.NDArray[np.uint32]
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -40,73 +44,104 @@ class CodePoints:
 
 
 @lru_cache(maxsize=8)
-def code_points(lowercase: bool, strip_accents: bool | None) -> CodePoints:
-    """The table for that form of BERT's normalisation; takes half a second, once a process."""
-    points = [range(first, first + AT_ONCE) for first in range(0, PLANES, AT_ONCE)] + [range(TAGS, TAGS_END)]
-    kinds, replacements = zip(*(_block(some, lowercase, strip_accents) for some in points), strict=True)
-    texts = [text for some in replacements for text in some]
-    starts = np.zeros(len(texts) + 1, np.int32)
-    np.cumsum([len(text) for text in texts], out=starts[1:])
-    return CodePoints(np.concatenate(kinds), np.frombuffer(b"".join(texts), np.uint8), starts)
-
-
-def _block(points: range, lowercase: bool, strip_accents: bool | None) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
-    """Some code points' kinds and replacements."""
-    from pipeline.vocabulary.tokenizer import bert_normalizer, bert_pre_tokenizer
-
-    normalised = _normalised(points, bert_normalizer(lowercase, strip_accents))
-    breaks, alone = _marked(sorted(set("".join(normalised))), bert_pre_tokenizer())
+def code_points(lowercase: bool, strip_accents: bool | None, /) -> CodePoints:
+    """The table for that form of BERT's normalisation; given by place, so that a form is remembered once."""
+    characters, starts = _normalised(lowercase, strip_accents)
+    parts = parted()[characters]
     decomposes = lowercase if strip_accents is None else strip_accents
-    found = [_kind(point, text, breaks, alone, decomposes) for point, text in zip(points, normalised, strict=True)]
-    kinds = np.array([kind for kind, _ in found], np.uint8)
-    return kinds, [text.encode() if kind in (LETTER, ALONE) else b"" for kind, text in found]
+    moves = _may_move()[characters] if decomposes else np.zeros(len(characters), bool)
+    kinds = _kinds(starts, parts == BREAK, parts == ALONE, moves)
+    adds = np.repeat((kinds == LETTER) | (kinds == ALONE), np.diff(starts)) & (parts != BREAK)
+    sizes = _summed(_width(characters) * adds)
+    text = characters[adds].tobytes().decode("utf-32-le").encode()
+    return CodePoints(kinds, np.frombuffer(text, np.uint8), sizes[starts].astype(np.int32))
 
 
-def _normalised(points: range, normalizer: "Normalizer") -> list[str]:
-    """What each becomes, from one call: they stand between bars, which end what may be composed or put in order."""
-    whole = [point for point in points if not 0xD800 <= point < 0xE000 and chr(point) != "|"]
-    joined = normalizer.normalize_str("|".join(map(chr, whole))) if whole else ""
-    texts = dict(zip(whole, joined.split("|") if whole else (), strict=True))
-    texts[ord("|")] = normalizer.normalize_str("|")
-    return [texts.get(point, "") for point in points]
+def _normalised(lowercase: bool, strip_accents: bool | None) -> tuple[Points, Numbers]:
+    """The characters that each code point becomes, one's after the other; and where each one's begin, [P + 1].
 
-
-def _marked(characters: list[str], pre_tokenizer: "PreTokenizer") -> tuple[set[str], set[str]]:
-    """Which of these part words and are lost, and which are words of their own.
-
-    Letters stand between them: of what belongs to words then nothing is parted off.
+    Bars stand between them, which end what may be put in order.
     """
-    text = "x" + "x".join(characters) + "x"
-    covered = np.zeros(len(text), np.int64)
-    for _, (start, stop) in pre_tokenizer.pre_tokenize_str(text):
-        covered[start:stop] = stop - start
-    lengths = covered[1::2]
-    breaks = {character for character, length in zip(characters, lengths, strict=True) if length == 0}
-    alone = {character for character, length in zip(characters, lengths, strict=True) if length == 1}
-    return breaks, alone
+    from pipeline.vocabulary.tokenizer import bert_normalizer
+
+    normalizer = bert_normalizer(lowercase, strip_accents)
+    answers, lengths = [], []
+    for block in _blocks():
+        bar = "|" if "|" not in block else "\uff5c"
+        answer = np.frombuffer(normalizer.normalize_str(bar.join(block) + bar).encode("utf-32-le"), np.uint32)
+        is_bar = answer == ord(bar)
+        answers.append(answer[~is_bar])
+        lengths.append(np.diff(np.flatnonzero(is_bar), prepend=-1) - 1)
+    return np.concatenate(answers), _summed(np.concatenate(lengths))
 
 
-def _kind(point: int, text: str, breaks: set[str], alone: set[str], decomposes: bool) -> tuple[int, str]:
-    """Its kind, and the characters that it adds or is."""
-    inside = text
-    if len(text) > 2 and text[0] in breaks and text[-1] in breaks:
-        inside = text[1:-1]  # Chinese characters are set apart by blanks
-    if len(inside) == 1:
-        if inside in breaks:
-            return BREAK, ""
-        if decomposes and _may_move(inside):
-            return ORACLE, ""
-        return (ALONE if inside in alone or inside != text else LETTER), inside
-    if not text:
-        return DROP, ""
-    if breaks.issuperset(text):
-        return BREAK, ""
-    is_plain = breaks.isdisjoint(text) and alone.isdisjoint(text) and not (decomposes and any(map(_may_move, text)))
-    if not is_plain or len(text) > len(chr(point).encode()):
-        return ORACLE, ""  # so that a text's tokens are never more than its bytes
-    return LETTER, text
+def _kinds(starts: Numbers, breaks: Flags, alone: Flags, moves: Flags) -> npt.NDArray[np.uint8]:
+    """The kind of each code point, [P], from what its characters do, [N] each."""
+    lengths = np.diff(starts)
+    broken, apart, moved = (np.diff(_summed(flags)[starts]) for flags in (breaks, alone, moves))
+    ends = np.append(breaks, False)
+    is_framed = (lengths > 2) & ends[starts[:-1]] & ends[starts[1:] - 1]  # Chinese characters are set apart by blanks
+    kinds = np.full(len(lengths), ORACLE, np.uint8)
+    is_plain = (broken == 2 * is_framed) & (moved == 0)
+    is_one = is_plain & (lengths - broken == 1)
+    kinds[is_one] = np.where(is_framed | (apart > 0), ALONE, LETTER)[is_one]
+    fits = lengths <= _width(_POINTS)
+    kinds[is_plain & (lengths > 1) & (broken + apart == 0) & fits] = LETTER  # a text has no more tokens than bytes
+    kinds[broken == lengths] = BREAK
+    kinds[lengths == 0] = DROP
+    return kinds
 
 
-def _may_move(character: str) -> bool:
-    """Whether the canonical order of marks may put it elsewhere, or this Python is too old to know."""
-    return unicodedata.combining(character) != 0 or unicodedata.category(character) == "Cn"
+@cache
+def parted() -> npt.NDArray[np.uint8]:
+    """BREAK or ALONE for each code point at which the pre-tokeniser parts words, else LETTER: [_UNICODE].
+
+    Letters stand between them: a piece ends where one is that parts, and begins where one is alone.
+    """
+    from tokenizers import PreTokenizedString
+
+    from pipeline.vocabulary.tokenizer import bert_pre_tokenizer
+
+    pre_tokenizer, found = bert_pre_tokenizer(), []
+    for block in _blocks():
+        text = PreTokenizedString(f"x{'x'.join(block)}x")
+        pre_tokenizer.pre_tokenize(text)
+        pieces = np.array([span for _, span, _ in text.get_splits("original", "byte")])
+        widths = _width(np.frombuffer(block.encode("utf-32-le"), np.uint32))
+        at = np.cumsum(widths + 1) - widths
+        parts = np.where(np.isin(at, pieces[:, 1]), BREAK, LETTER)
+        found.append(np.where(np.isin(at, pieces[:, 0]), ALONE, parts))
+    return _by_point(np.concatenate(found).astype(np.uint8))
+
+
+@cache
+def _may_move() -> Flags:
+    """Whether the canonical order of marks may put a character elsewhere, or this Python is too old to know."""
+    characters = "".join(_blocks())
+    classes = np.fromiter(map(unicodedata.combining, characters), np.uint8, len(characters))
+    categories = np.frombuffer("".join(map(unicodedata.category, characters)).encode(), "S2")
+    return _by_point((classes != 0) | (categories == b"Cn"))
+
+
+@cache
+def _blocks() -> list[str]:
+    """The table's code points as texts; half surrogate pairs, which no text has, as the NUL that vanishes too."""
+    points = np.where((_POINTS >= 0xD800) & (_POINTS < 0xE000), 0, _POINTS)
+    return [points[at : at + AT_ONCE].tobytes().decode("utf-32-le") for at in range(0, len(points), AT_ONCE)]
+
+
+def _by_point(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[_UNICODE], the table's values, [P], each at its code point; else 0."""
+    found = np.zeros(_UNICODE, values.dtype)
+    found[_POINTS] = values
+    return found
+
+
+def _summed(values: npt.NDArray[Any]) -> Numbers:
+    """The sums of those before each, and of all: [N + 1]."""
+    return np.concatenate(([0], np.cumsum(values)))
+
+
+def _width(points: npt.NDArray[np.integer[Any]]) -> Numbers:
+    """How many bytes of UTF-8 each takes."""
+    return 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.store import Artifact, Store
 from pipeline.vocabulary.layout import LONGEST_WORD
 from pipeline.vocabulary.pieces import Bytes, Starts, cut_words, flat, pieces_of
-from pipeline.vocabulary.tokenizer import load_tokenizer
+from pipeline.vocabulary.tokenizer import ids_of, load_tokenizer
 from pipeline.vocabulary.words import empty_words, gather_ids, number_words, rules_for
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Encoder:
         self._cut_starts = np.zeros(MEMO_WORDS + 1, np.int64)
         self._numbers = np.empty(WORDS_AT_ONCE, np.int32)
         self._asked = np.empty((ASKED_AT_ONCE, 4), np.int64)
-        self.dtype = token_type(1 + max(tokenizer.get_vocab().values()))
+        self.dtype = token_type(1 + max(ids_of(form).values()))
 
     @classmethod
     def load(cls, store: Store, vocabulary: Artifact) -> "Encoder":

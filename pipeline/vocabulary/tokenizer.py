@@ -44,6 +44,17 @@ def load_tokenizer(store: Store, vocabulary: Artifact) -> "Tokenizer":
     return tokenizer
 
 
+def load_ids(store: Store, vocabulary: Artifact) -> dict[str, int]:
+    """Each entry's id: the tokenizer's `get_vocab()`, without making one."""
+    return ids_of(json.loads(store.file(vocabulary, "tokenizer.json").read_text(encoding="utf-8")))
+
+
+def ids_of(form: dict[str, Any]) -> dict[str, int]:
+    """Each entry's id in a tokenizer that is given as its JSON, the added tokens' too."""
+    ids: dict[str, int] = form["model"]["vocab"]
+    return ids | {each["content"]: each["id"] for each in form["added_tokens"]}
+
+
 def load_form(store: Store, vocabulary: Artifact) -> Form:
     """How a text is read by a vocabulary of the store."""
     form = json.loads(store.file(vocabulary, "tokenizer.json").read_text(encoding="utf-8"))

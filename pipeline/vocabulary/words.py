@@ -5,7 +5,8 @@ grows by what is new. So counting is a count of numbers, and encoding looks up b
 Where the table of code points leaves something open, its chunk of text is set aside for `tokenizers`.
 
 The hot loop is one function, all but without calls: numba counts references to each array around each of them, which
-costs more than the rest. Its compiled code is cached by this file, so touch that after a change of `longest`.
+costs more than the rest. Its compiled code is cached by this file, so touch that after a change of `longest` or of the
+table's size, PLANES.
 """
 
 from collections.abc import Iterable, Mapping

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.jieba_dictionary import import_jieba, plain_tokenizer, read_dictionary
+from pipeline.dataset.jieba_dictionary import dictionary, import_jieba, plain_tokenizer, read_dictionary
 from pipeline.dataset.jieba_words import load_jieba
 from pipeline.dataset.segmentation import Cut
 from pipeline.errors import InputError
@@ -93,6 +93,12 @@ def test_a_dictionary_makes_words_and_unmakes_them(tmp_path: Path) -> None:
     path.write_text("杭研 0\n", encoding="utf-8")
     assert words_of(load_jieba(path), [text])[0][-3:] == ["杭", "研", "大厦"]
     assert "杭研" in words_of(load_jieba(None), [text])[0]  # of another it is still one
+
+
+def test_the_packages_words_and_counts_are_those_that_jieba_reads() -> None:
+    found, plain = dictionary(None), plain_tokenizer()
+    assert found.counts == {word: count for word, count in plain.FREQ.items() if count}
+    assert found.total == plain.total
 
 
 def test_jieba_is_read_without_a_warning_and_leaves_no_file_behind(tmp_path: Path) -> None:

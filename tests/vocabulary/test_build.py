@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.store import Artifact, Recipe, Store
 from pipeline.vocabulary.build import build_vocabulary
 from pipeline.vocabulary.counts import read_counts
-from pipeline.vocabulary.tokenizer import load_tokenizer
+from pipeline.vocabulary.tokenizer import load_ids, load_tokenizer
 from tests.artifacts import keys
 from tests.maps import forbidden
 from tests.texts import corpus, rows
@@ -148,6 +148,13 @@ def test_googles_layout_gives_its_ids_and_keeps_its_slots_free(store: Store, tmp
 
 
 # What is stored
+
+
+def test_ids_are_read_as_the_tokenizer_has_them_with_tokens_kept_whole(store: Store, tmp_path: Path) -> None:
+    for layout, unused in (("compact", 3), ("google", 110)):
+        asked = config(size=200, layout=layout, unused=unused, tokens=("Mill", "New York", "[NAME]"))
+        made = build_vocabulary(asked, made_corpus(store, tmp_path), store=store)
+        assert load_ids(store, made) == load_tokenizer(store, made).get_vocab()
 
 
 def counted_words(store: Store, made: Artifact) -> set[str]:
