@@ -289,7 +289,7 @@ class Gates(Table):
     min_used_share: Share = 0.95
     """Share of the corpus' tokens that stand in a sample of their own document, in each pass."""
     max_duplicate_share: Share = 0.1
-    """Share of samples that are equal to an earlier one."""
+    """Share of samples that are equal to an earlier one of their pass: text that stands twice."""
 
 
 Fault = Literal[

@@ -108,14 +108,18 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    table, dot, field = key.strip().partition(".")
-    if not (equals and dot and field):
+    *tables, field = key.strip().split(".")
+    if not (equals and all(tables) and tables and field):
         raise ConfigError(f"--set {override!r} is not of the form table.key=value, such as pretraining.max_steps=100.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # a bare word: --set pretraining.precision=bf16
-    values.setdefault(table, {})[field] = value
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override!r}: {table} is a value and no table; give it whole.")
+    values[field] = value
 
 
 def _validated(values: dict[str, Any], what: str) -> Preset:

@@ -31,6 +31,23 @@ def test_a_name_renames_all_five_artifacts_and_no_fingerprint() -> None:
     assert renamed.corpus.identity() == preset.corpus.identity()
 
 
+def test_a_key_of_a_table_within_a_table_can_be_set() -> None:
+    preset = load_preset("tiny", ["dataset.gates.max_unknown_share=0.5", "dataset.masker.name=ngram"])
+    assert (preset.dataset.gates.max_unknown_share, preset.dataset.masker.name) == (0.5, "ngram")
+    with pytest.raises(ConfigError, match="name is a value and no table"):
+        load_preset("tiny", ["dataset.name.first=1"])
+
+
+def test_a_segmenters_dictionary_is_relative_to_its_preset_and_what_it_is_called_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    text = 'extends = "tiny_zh"\n[dataset]\nsegmenter = { dictionary = "words.txt" }\n'
+    dataset = load_preset(write(tmp_path / "mine.toml", text)).dataset
+    assert dataset.segmenter is not None
+    assert dataset.segmenter.dictionary == str(tmp_path / "words.txt")
+    assert dataset.identity() == load_preset("tiny_zh").dataset.identity()
+
+
 def test_an_extending_preset_states_only_its_differences(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.toml", 'extends = "tiny"\n[pretraining]\nmax_steps = 1000\n')
     mine, tiny = load_preset(path), load_preset("tiny")

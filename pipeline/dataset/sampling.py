@@ -170,7 +170,7 @@ class SamplesWriter:
         self._bins += np.bincount(
             (rows.lengths - 1) * LENGTH_BINS // self._config.max_seq_length, minlength=LENGTH_BINS
         )
-        self._sketch = self._sketch.with_samples(rows)
+        self._sketch = self._sketch.with_samples(rows, self._unit.pass_)
         self._waiting.append(rows)
         while sum(map(len, self._waiting)) >= self._config.rows_per_shard:
             whole = self._waiting[0] if len(self._waiting) == 1 else joined(self._waiting)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pipeline.dataset.randomness import GOLDEN, mixed_in
+from pipeline.dataset.randomness import GOLDEN, mixed, mixed_in
 from pipeline.dataset.rows import Ids, Rows
 
 KEPT = 1 << 14
@@ -38,9 +38,9 @@ class Sketch:
         """[2, K], the hashes and their counts."""
         return np.stack((self.hashes, self.counts))
 
-    def with_samples(self, rows: Rows) -> "Sketch":
-        """With more samples."""
-        hashes = sample_hashes(rows.input_ids, rows.starts)
+    def with_samples(self, rows: Rows, pass_: int = 0) -> "Sketch":
+        """With more samples; those of different passes count as different."""
+        hashes = sample_hashes(rows.input_ids, rows.starts) ^ np.uint64(mixed(pass_))
         return self.merged(Sketch(hashes, np.ones(len(hashes), np.uint64)))
 
     def merged(self, other: "Sketch") -> "Sketch":
@@ -52,7 +52,7 @@ class Sketch:
 
     @property
     def duplicate_share(self) -> float:
-        """Share of samples that are equal to an earlier one."""
+        """Share of samples that are equal to an earlier one of their pass."""
         return 1 - len(self.hashes) / max(1, int(self.counts.sum()))
 
 

@@ -22,7 +22,7 @@ MEASURES = {
     "fill": ("fill", "{:.2%}"),
     "predictions a sample": ("masks_per_sample", "{:.2f}"),
     "second segments that don't follow": ("random_next_share", "{:.2%}"),
-    "equal to an earlier sample": ("duplicate_share", "{:.4%}"),
+    "equal to an earlier one of the pass": ("duplicate_share", "{:.4%}"),
     "documents": ("documents", "{:,}"),
     "documents with text": ("documents_with_text", "{:,}"),
     "sentences": ("sentences", "{:,}"),

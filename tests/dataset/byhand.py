@@ -53,9 +53,11 @@ class Parents:
         return pa.concat_tables(pa.ipc.open_file(self.store.blob(entry)).read_all() for entry in entries)
 
 
-def parents(store: Store, folder: Path, rows: list[dict[str, str]], documents_per_shard: int = 25) -> Parents:
+def parents(
+    store: Store, folder: Path, rows: list[dict[str, str]], documents_per_shard: int = 25, **more: Any
+) -> Parents:
     path = write(folder / "a.jsonl", lines(rows))
-    table = corpus(source(path), heldout_share=HELDOUT_SHARE, documents_per_shard=documents_per_shard)
+    table = corpus(source(path), heldout_share=HELDOUT_SHARE, documents_per_shard=documents_per_shard, **more)
     of = ingest_corpus(table, store=store)
     return Parents(store, of, build_vocabulary(VocabularyConfig(name="small", size=150), of, store=store))
 
