@@ -55,7 +55,7 @@ class Order:
             chosen = np.flatnonzero(epochs == epoch)
             files, ends = self._epoch(epoch)
             key = np.uint64(stream_key(self._seed, Purpose.ORDER, epoch))
-            rows[chosen] = _rows(within[chosen], ends, self._firsts[files], key)
+            rows[chosen] = _rows(within[chosen], ends, self._firsts[files], key, WINDOW)
         return epochs, rows
 
     def files_after(self, position: int) -> list[int]:
@@ -77,13 +77,13 @@ def _keys(key: np.uint64, count: int) -> npt.NDArray[np.uint64]:
 
 
 @njit(cache=True, nogil=True)
-def _rows(positions: Numbers, ends: Numbers, firsts: Numbers, key: np.uint64) -> Numbers:
-    """The row at each position of an epoch, whose files end at `ends` and have `firsts` as their first rows [F]."""
+def _rows(positions: Numbers, ends: Numbers, firsts: Numbers, key: np.uint64, size: int) -> Numbers:
+    """The row at each position of an epoch, whose files end at `ends`, first rows `firsts` [F], `size` a window."""
     rows = np.empty(len(positions), np.int64)
     for at in range(len(positions)):
-        window = np.searchsorted(ends, positions[at], side="right") // WINDOW
-        first = window * WINDOW
-        last = min(first + WINDOW, len(ends))
+        window = np.searchsorted(ends, positions[at], side="right") // size
+        first = window * size
+        last = min(first + size, len(ends))
         begin = ends[first - 1] if first else 0
         place = begin + permuted(positions[at] - begin, ends[last - 1] - begin, key_of(key, window))
         file = first

@@ -37,16 +37,11 @@ class Plan:
     """Phases, one after the other.
 
     Raises ConfigError where datasets of any of them have different vocabularies or kinds of pairs, a weight isn't
-    positive, or a length has no room for a pair.
+    positive, a length has no room for a pair, or there is nothing to train on.
     """
 
     def __init__(self, phases: Sequence[Phase], *, seed: int, has_fixed_buffers: bool, world: int) -> None:
-        check_mixed([each for phase in phases for each in phase.mixed])
-        for phase in phases:
-            if phase.max_seq_length is not None and phase.max_seq_length < SHORTEST:
-                raise ConfigError(
-                    f"A phase has max_seq_length {phase.max_seq_length}: too short for a pair. Give {SHORTEST} or more."
-                )
+        _check_phases(phases)
         self._phases = phases
         self._ends = list(accumulate(phase.steps for phase in phases))
         self._world = world
@@ -82,3 +77,21 @@ class Plan:
             world=self._world,
             capacity=self._capacities[number],
         )
+
+
+def _check_phases(phases: Sequence[Phase]) -> None:
+    """ConfigError for phases that can't be trained."""
+    if not phases:
+        raise ConfigError("A plan needs a phase; there is none.")
+    check_mixed([each for phase in phases for each in phase.mixed])
+    for phase in phases:
+        if not phase.mixed:
+            raise ConfigError("A phase needs a dataset; there is none.")
+        if min(phase.steps, phase.train_batch_size) < 1:
+            raise ConfigError(
+                f"A phase has {phase.steps} steps of {phase.train_batch_size} samples: give 1 or more of both."
+            )
+        if phase.max_seq_length is not None and phase.max_seq_length < SHORTEST:
+            raise ConfigError(
+                f"A phase has max_seq_length {phase.max_seq_length}: too short for a pair. Give {SHORTEST} or more."
+            )

@@ -23,15 +23,18 @@ from pipeline.dataset.rows import Rows, read_rows
 from pipeline.errors import StoreError
 from pipeline.store import Artifact, Store
 
+Opened = tuple[Rows, list[int]]
+"""A file's rows, and the addresses of its columns."""
+
 
 @dataclass(frozen=True)
 class Located:
     """Where rows lie in memory, for as long as this is held."""
 
     addresses: npt.NDArray[np.int64]
-    """Of each file's columns (gathering.py)."""
+    """[files that are held, COLUMNS] (gathering.py)."""
     files: npt.NDArray[np.int64]
-    """Of each row."""
+    """Of each row, which of these."""
     places: npt.NDArray[np.int64]
     """Of each row in its file."""
     held: list[Rows]
@@ -62,32 +65,44 @@ class Samples:
         path = store.file(dataset, f"{split}.lengths.npy")
         self.lengths: npt.NDArray[np.uint16] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         """Of all samples in tokens, mapped."""
-        self._addresses = np.zeros((len(self._files), COLUMNS), np.int64)
-        self._open: OrderedDict[int, Rows] = OrderedDict()
+        self._open: OrderedDict[int, Opened] = OrderedDict()
         self._lock = threading.Lock()
         self._ahead: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def most_predictions(self, whole: npt.NDArray[np.int64], cut: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many tokens of samples [S] are predicted at most, that have `whole` tokens and are `cut` to so many.
+
+        Masks that are stored may all lie in what is kept.
+        """
+        if self.config.masks == "stored":
+            return np.minimum(self.masking.counts(whole), cut - 2)
+        return self.masking.counts(cut)
+
     def located(self, rows: npt.NDArray[np.int64]) -> Located:
         """Where the rows lie; their files are opened."""
         files = np.searchsorted(self._ends, rows, side="right")
-        held = [self._opened(file) for file in np.unique(files).tolist()]
-        return Located(self._addresses, files, rows - (self._ends - self.sizes)[files], held)
+        places = rows - (self._ends - self.sizes)[files]
+        names, files = np.unique(files, return_inverse=True)
+        held = [self._opened(file) for file in names.tolist()]
+        addresses = np.array([addresses for _, addresses in held], np.int64).reshape(-1, COLUMNS)
+        return Located(addresses, files, places, [each for each, _ in held])
 
-    def _opened(self, file: int) -> Rows:
+    def _opened(self, file: int) -> Opened:
+        """A file's rows; who has them holds its bytes, though it may be closed here meanwhile."""
         with self._lock:
             if file in self._open:
                 self._open.move_to_end(file)
                 return self._open[file]
         rows = read_rows(self._store.blob(self._files[file]))
+        opened = rows, addresses_of(rows)
         with self._lock:
-            self._open[file] = rows
-            self._addresses[file] = addresses_of(rows)
+            self._open[file] = opened
             while len(self._open) > 2 * WINDOW:
                 self._open.popitem(last=False)
-        return rows
+        return opened
 
     def fetch_ahead(self, files: Sequence[int]) -> None:
         """Bring files to this machine in a thread of their own, unless that was asked for just before."""

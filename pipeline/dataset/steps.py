@@ -11,6 +11,7 @@ that each is read in its own order, with no gap, and nothing needs to be counted
 Legend: B samples of a step, D datasets.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,6 +34,8 @@ MULTIPLE = 8
 """A fixed buffer's size is one of this, as tensor cores like it."""
 LOOKED_AT = 64
 """Groups of steps by which a buffer is measured."""
+SPARE = 1.01
+"""So much more than was seen there it holds: without, one step in ten needs a round of nearly empty buffers."""
 Numbers = npt.NDArray[np.int64]
 
 
@@ -94,19 +97,27 @@ class Steps:
         count = self.together * self.train_batch_size
         positions = group * count + np.arange(count)
         datasets, own = mixed_positions(self._pattern, positions)
-        epochs, rows, lengths = (np.empty(count, np.int64) for _ in range(3))
+        epochs, rows, lengths, predictions = (np.empty(count, np.int64) for _ in range(4))
         for number, (samples, order) in enumerate(zip(self.samples, self._orders, strict=True)):
             of = np.flatnonzero(datasets == number)
             if len(of):
                 own_of = own[of] + self._first_epoch * order.size
                 epochs[of], rows[of] = order.rows(own_of)
-                lengths[of] = samples.lengths[rows[of]]
+                whole = samples.lengths[rows[of]].astype(np.int64)
+                lengths[of] = np.minimum(whole, self.longest)
+                predictions[of] = samples.most_predictions(whole, lengths[of])
                 samples.fetch_ahead(order.files_after(int(own_of[-1])))
-        lengths = np.minimum(lengths, self.longest)
-        predictions = np.empty(count, np.int64)
-        for number, samples in enumerate(self.samples):
-            predictions[datasets == number] = samples.masking.counts(lengths[datasets == number])
         return Chosen(datasets, epochs, rows, lengths, predictions).at(np.argsort(-lengths, kind="stable"))
+
+    @property
+    def most_predictions(self) -> int:
+        """Of a sample."""
+        longest = [np.array([samples.config.max_seq_length]) for samples in self.samples]
+        each = (
+            samples.most_predictions(whole, np.minimum(whole, self.longest))
+            for samples, whole in zip(self.samples, longest, strict=True)
+        )
+        return max(int(most[0]) for most in each)
 
     @property
     def groups(self) -> int:
@@ -117,9 +128,9 @@ class Steps:
 def check_mixed(mixed: Sequence[tuple[Samples, float]]) -> None:
     """ConfigError for datasets that can't be mixed."""
     for samples, weight in mixed:
-        if not weight > 0:
+        if not 0 < weight < math.inf:
             raise ConfigError(
-                f"{samples.dataset} is mixed in with the weight {weight}; give one above 0, or leave it out."
+                f"{samples.dataset} is mixed in with the weight {weight}; give a number above 0, or leave it out."
             )
         first = mixed[0][0]
         if samples.vocabulary != first.vocabulary:
@@ -175,10 +186,10 @@ class Capacity(NamedTuple):
     def of(cls, steps: Steps, *, micro_batch_size: int, world: int) -> "Capacity":
         """Room for the fullest micro-batch of some steps of the first epoch: a function of the lengths alone.
 
-        Steps are alike (`Steps`), so that the mean micro-batch fills all but 1 to 3 % of it; the rare one that doesn't
+        Steps are alike (`Steps`), so that the mean micro-batch fills all but 1 to 2 % of it; the rare one that doesn't
         fit takes another round (`dealt`).
         """
-        tokens = sequences = predictions = 0
+        tokens, sequences, predictions = steps.longest, 1, steps.most_predictions  # any one sample fits
         groups = range(0, steps.groups, max(1, steps.groups // LOOKED_AT))
         for step in (group * steps.together + seat for group in groups for seat in {0, steps.together - 1}):
             chosen = steps.step(step)
@@ -186,7 +197,8 @@ class Capacity(NamedTuple):
                 tokens = max(tokens, int(chosen.lengths[hand].sum()))
                 predictions = max(predictions, int(chosen.predictions[hand].sum()))
                 sequences = max(sequences, len(hand))
-        tokens = -(-max(tokens, steps.longest) // MULTIPLE) * MULTIPLE
+        tokens, sequences, predictions = (math.ceil(most * SPARE) for most in (tokens, sequences, predictions))
+        tokens = -(-tokens // MULTIPLE) * MULTIPLE
         filling = -(-tokens // steps.longest)  # an empty one is filled up by so many
         return cls(tokens, sequences + filling, predictions, steps.longest)
 
