@@ -1,8 +1,8 @@
 """Micro-batches without padding: samples end to end, with their lengths, positions that start anew, and their masks.
 
-All of a rank's samples of a step are laid out at once, a kernel call for each file that is touched, and its
-micro-batches are views into that. A fixed buffer, for GPUs, has a tail of no weight (`filled`). Costs 15 to 25 ns a
-token with masks drawn.
+All of a rank's samples of a step are laid out at once, in one kernel call for each dataset, and its micro-batches are
+views into that. A fixed buffer, for GPUs, has a tail of no weight (`filled`). Costs 15 to 25 ns a token with masks
+drawn.
 
 Legend: T tokens, S samples, M predictions of a micro-batch.
 """

@@ -83,9 +83,15 @@ class Steps:
         self.together = max(1, min(TOGETHER, size // GROUPS_AN_EPOCH) // train_batch_size)
         """Steps that are dealt together."""
         self._group = lru_cache(2)(self._dealt_together)
+        self._ahead = lru_cache(2)(self._fetched_after)
 
     def step(self, step: int) -> Chosen:
-        """The samples of a step, longest first: the same for any number of ranks."""
+        """The samples of a step, longest first: the same for any number of ranks. The files after it are fetched."""
+        self._ahead(step // self.together)
+        return self.looked_at(step)
+
+    def looked_at(self, step: int) -> Chosen:
+        """The same, where they aren't about to be read: nothing is fetched."""
         group, seat = divmod(step, self.together)
         chosen = self._group(group)
         laps = np.arange(self.train_batch_size)
@@ -94,20 +100,27 @@ class Steps:
 
     def _dealt_together(self, group: int) -> Chosen:
         """The samples of neighbouring steps, longest first, equal ones in the order of their positions."""
-        count = self.together * self.train_batch_size
-        positions = group * count + np.arange(count)
-        datasets, own = mixed_positions(self._pattern, positions)
-        epochs, rows, lengths, predictions = (np.empty(count, np.int64) for _ in range(4))
+        datasets, own = self._positions(group)
+        epochs, rows, lengths, predictions = (np.empty(len(own), np.int64) for _ in range(4))
         for number, (samples, order) in enumerate(zip(self.samples, self._orders, strict=True)):
             of = np.flatnonzero(datasets == number)
-            if len(of):
-                own_of = own[of] + self._first_epoch * order.size
-                epochs[of], rows[of] = order.rows(own_of)
-                whole = samples.lengths[rows[of]].astype(np.int64)
-                lengths[of] = np.minimum(whole, self.longest)
-                predictions[of] = samples.most_predictions(whole, lengths[of])
-                samples.fetch_ahead(order.files_after(int(own_of[-1])))
+            epochs[of], rows[of] = order.rows(own[of])
+            whole = samples.lengths[rows[of]].astype(np.int64)
+            lengths[of] = np.minimum(whole, self.longest)
+            predictions[of] = samples.most_predictions(whole, lengths[of])
         return Chosen(datasets, epochs, rows, lengths, predictions).at(np.argsort(-lengths, kind="stable"))
+
+    def _fetched_after(self, group: int) -> None:
+        datasets, own = self._positions(group)
+        for number, (samples, order) in enumerate(zip(self.samples, self._orders, strict=True)):
+            if len(of := own[datasets == number]):
+                samples.fetch_ahead(order.files_after(int(of[-1])))
+
+    def _positions(self, group: int) -> tuple[Numbers, Numbers]:
+        """(dataset, position in it) of the samples of neighbouring steps."""
+        count = self.together * self.train_batch_size
+        datasets, own = mixed_positions(self._pattern, group * count + np.arange(count))
+        return datasets, own + self._first_epoch * np.array([order.size for order in self._orders])[datasets]
 
     @property
     def most_predictions(self) -> int:
@@ -192,7 +205,7 @@ class Capacity(NamedTuple):
         tokens, sequences, predictions = steps.longest, 1, steps.most_predictions  # any one sample fits
         groups = range(0, steps.groups, max(1, steps.groups // LOOKED_AT))
         for step in (group * steps.together + seat for group in groups for seat in {0, steps.together - 1}):
-            chosen = steps.step(step)
+            chosen = steps.looked_at(step)
             for hand in dealt(chosen, micro_batch_size=micro_batch_size, world=world):
                 tokens = max(tokens, int(chosen.lengths[hand].sum()))
                 predictions = max(predictions, int(chosen.predictions[hand].sum()))

@@ -24,6 +24,19 @@ def steps_over(store: Store, longest: int | None = None, **config: object) -> St
     return Steps([(samples, 1)], train_batch_size=24, seed=3, longest=longest)
 
 
+def test_measuring_a_buffer_fetches_no_file_and_a_group_of_steps_asks_once_for_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[object]()
+    monkeypatch.setattr(Samples, "fetch_ahead", lambda _, files: asked.append(files))
+    steps = steps_over(store)
+    Capacity.of(steps, micro_batch_size=4, world=2)
+    assert asked == []
+    for step in range(2 * steps.together):
+        step_batches(steps, step, micro_batch_size=4, rank=0, world=2)
+    assert len(asked) == 2
+
+
 def model() -> BertForPreTraining:
     config = PretrainingConfig.model_validate(
         {"name": "tiny", "hidden_dropout_prob": 0, "max_position_embeddings": 128} | SMALL
