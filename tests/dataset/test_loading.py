@@ -14,16 +14,17 @@ from pipeline.dataset.loading import AHEAD, steps_ahead
 from pipeline.dataset.samples import Samples
 from pipeline.store import Store
 from tests.dataset.reading import digest_of, step_of_all, steps_over
-from tests.dataset.stored import rows_of, stored
+from tests.dataset.stored import rows_of, stored, with_masks
 
 STEPS = 30
 """Over three epochs."""
 
 
-@pytest.fixture
-def samples(store: Store) -> Samples:
-    files = [rows_of([8 + n % 60 for n in range(count)]) for count in (50, 1, 99, 70)]
-    return Samples(store, stored(store, files))
+@pytest.fixture(params=["each_epoch", "stored"])
+def samples(store: Store, request: pytest.FixtureRequest) -> Samples:
+    """Of several files, with masks that are drawn or stored."""
+    files = [with_masks(rows_of([8 + n % 60 for n in range(count)]), 7) for count in (50, 1, 99, 70)]
+    return Samples(store, stored(store, files, masks=request.param))
 
 
 def digests(samples: Samples, world: int = 1, workers: int = 0, start: int = 0, stop: int = STEPS) -> list[str]:
