@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.corpus.ingest import ingest_corpus
 from pipeline.corpus.reading import is_heldout
 from pipeline.dataset import sampling
 from pipeline.dataset.build import build_dataset
@@ -21,6 +22,7 @@ from tests.artifacts import keys
 from tests.dataset.byhand import HELDOUT_SHARE, SPLITS, WIDE_GATES, Parents, Watched, config, parents, vocabulary_of
 from tests.maps import MAPS, forbidden, map_named
 from tests.small import small_rows
+from tests.texts import corpus, lines, source, write
 
 SEP = SPECIALS.index("[SEP]")
 
@@ -212,6 +214,23 @@ def test_another_length_or_seed_makes_no_new_tokens(given: Parents, change: dict
     other = given.build(**change)
     assert given.store.made_since() == [part for part in units(given) if part[0] == "pairs"]
     assert not given.table(other, "train").equals(given.table(made, "train"))
+
+
+def test_a_grown_corpus_makes_tokens_of_its_new_shards_alone_and_all_pairs(given: Parents, tmp_path: Path) -> None:
+    given.build()
+    given.store.made_since()
+    (tmp_path / "grown").mkdir()
+    path = write(tmp_path / "grown" / "a.jsonl", lines(small_rows(210)))
+    table = corpus(source(path), heldout_share=HELDOUT_SHARE, documents_per_shard=25)
+    grown = Parents(given.store, ingest_corpus(table, store=given.store), given.vocabulary)
+    shards = {e.sha256 for e in given.store.manifest(given.corpus).files}
+    new = [e for split in SPLITS for e in given.store.manifest(grown.corpus).matching(split) if e.sha256 not in shards]
+    assert 0 < len(new) < sum(map(grown.shards, SPLITS))
+    given.store.made_since()
+    grown.build()
+    made = given.store.made_since()
+    assert made.count(("tokens",)) == len(new)
+    assert [part for part in made if part[0] == "pairs"] == [part for part in units(grown) if part[0] == "pairs"]
 
 
 def test_one_more_pass_makes_that_pass_alone(given: Parents) -> None:
