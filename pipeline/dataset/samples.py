@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,11 @@ from pipeline.dataset.masking import Masking
 from pipeline.dataset.order import WINDOW
 from pipeline.dataset.randomness import Purpose, stream_key
 from pipeline.dataset.rows import Rows, read_rows
-from pipeline.errors import StoreError
+from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.store import Artifact, Store
 
+OPENINGS = 5
+"""Times that a file is fetched to be opened."""
 Opened = tuple[Rows, list[int]]
 """A file's rows, and the addresses of its columns."""
 
@@ -96,13 +99,32 @@ class Samples:
             if file in self._open:
                 self._open.move_to_end(file)
                 return self._open[file]
-        rows = read_rows(self._store.blob(self._files[file]))
+        rows = self._read(file)
         opened = rows, addresses_of(rows)
         with self._lock:
             self._open[file] = opened
             while len(self._open) > 2 * WINDOW:
                 self._open.popitem(last=False)
         return opened
+
+    def _read(self, file: int) -> Rows:
+        """A file's rows, mapped; others that are fetched meanwhile may push it out of the cache before it is."""
+        for _ in range(OPENINGS):
+            with suppress(FileNotFoundError):
+                return read_rows(self._fetched(file))
+        raise StoreError(
+            f"The cache gave up {self._files[file].path} of {self.dataset} {OPENINGS} times before it could be opened: "
+            f"it is too small. Raise BERTMILL_CACHE_GB."
+        )
+
+    def _fetched(self, file: int) -> Path:
+        """A file on this machine; CorruptArtifact where its bytes are missing or not the dataset's."""
+        try:
+            return self._store.blob(self._files[file])
+        except CorruptArtifact as error:
+            raise CorruptArtifact(
+                f"{error} It is of {self.dataset}; `bertmill dataset PRESET --force` makes that again."
+            ) from None
 
     def fetch_ahead(self, files: Sequence[int]) -> None:
         """Bring files to this machine in a thread of their own, unless that was asked for just before."""
@@ -117,4 +139,4 @@ class Samples:
             if self._ahead is not files:
                 return
             with suppress(StoreError):  # it is raised where the file is needed
-                self._store.blob(self._files[file])
+                self._fetched(file)
