@@ -27,7 +27,11 @@ def point_at(text: Bytes, at: int, end: int) -> tuple[Any, int]:
         return 0, end - at
     point = byte & (0x7F >> size)
     for place in range(at + 1, at + size):
+        if text[place] & 0xC0 != 0x80:
+            return 0, place - at  # it isn't spelled to its end
         point = (point << 6) | (np.int64(text[place]) & 0x3F)
+    if point < (0x80 if size == 2 else 0x800 if size == 3 else 0x10000):
+        return 0, size  # no character is spelled longer than it need be
     return point, size
 
 

@@ -5,7 +5,6 @@ on how many others are drawn, in which order, or by which process. Three forms o
 Python (a microsecond a draw), and compiled, a stream's `number`th or many streams' keys (a nanosecond).
 """
 
-from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -99,25 +98,3 @@ class Draws:
         value = (value ^ (value >> np.uint64(30))) * np.uint64(FIRST)
         value = (value ^ (value >> np.uint64(27))) * np.uint64(SECOND)
         return ((value ^ (value >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def shuffled(size: int, seed: int, epoch: int) -> Callable[[int], int]:
-    """A permutation of range(size) for (seed, epoch): place → index, with nothing in memory.
-
-    Four rounds of a Feistel network over the next even number of bits; places that fall outside walk on along their
-    cycle (Black and Rogaway 2002), fewer than four steps on average.
-    """
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
-    keys = [stream_key(seed, Purpose.ORDER, epoch, turn) for turn in range(4)]
-
-    def permuted(place: int) -> int:
-        while True:
-            left, right = place >> half, place & mask
-            for key in keys:
-                left, right = right, left ^ (mixed(key ^ right) & mask)
-            place = (left << half) | right
-            if place < size:
-                return place
-
-    return permuted

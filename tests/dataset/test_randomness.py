@@ -1,13 +1,14 @@
-"""Streams are SplitMix64's numbers, even and apart from each other; an order is a permutation of any size."""
+"""Streams are SplitMix64's numbers, even and apart from each other, in plain Python and compiled alike."""
 
 from collections.abc import Sequence
-from itertools import islice, product
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.dataset.randomness import GOLDEN, Draws, Purpose, mixed, shuffled, stream_key
-from tests.dataset.chance import fits_even, fits_share
+from pipeline.dataset.randomness import GOLDEN, Draws, Purpose, key_of, mixed, stream_key, stream_keys, uniform_of
+from tests.dataset.chance import fits_even
 
 PUBLISHED = (
     6457827717110365317,
@@ -17,7 +18,6 @@ PUBLISHED = (
     16408922859458223821,
 )
 """The first outputs of Vigna's splitmix64.c from the seed 1234567."""
-SIZES = (1, 2, 3, 4, 5, 7, 16, 17, 64, 65, 1000, 4097)
 
 
 def test_the_finaliser_over_golden_steps_gives_the_published_numbers() -> None:
@@ -74,44 +74,27 @@ def test_a_streams_numbers_depend_on_their_order_and_count() -> None:
 
 
 def test_purposes_keep_their_numbers() -> None:
-    assert {purpose.name: purpose.value for purpose in Purpose} == {"PAIRS": 1, "MASKS": 2, "ORDER": 3}
+    assert {purpose.name: purpose.value for purpose in Purpose} == {
+        "PAIRS": 1,
+        "MASKS": 2,
+        "ORDER": 3,
+        "DONORS": 4,
+        "REPLAY": 5,
+        "FILES": 6,
+        "CUTS": 7,
+    }
 
 
-def order(size: int, seed: int, epoch: int) -> list[int]:
-    return list(map(shuffled(size, seed, epoch), range(size)))
+def test_the_compiled_numbers_are_those_of_the_draws() -> None:
+    key = stream_key(12_345, Purpose.DONORS, 3, 9)
+    assert [uniform_of(np.uint64(key), number) for number in range(1, 51)] == uniforms(12_345, Purpose.DONORS, 3, 9)
+    assert key_of(np.uint64(stream_key(12_345, Purpose.DONORS, 3)), 9) == key
+    epochs, indices = np.array([0, 3, 1 << 40]), np.array([1 << 40, 9, 0])
+    keys = stream_keys(np.uint64(stream_key(12_345, Purpose.DONORS)), epochs, indices)
+    expected = [stream_key(12_345, Purpose.DONORS, *each) for each in zip(epochs.tolist(), indices.tolist())]
+    assert keys.tolist() == expected
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_an_order_has_each_index_once(size: int) -> None:
-    for seed, epoch in product((0, 1, 2**63 - 1), range(4)):
-        assert sorted(order(size, seed, epoch)) == list(range(size))
-
-
-@pytest.mark.parametrize("size", [64, 1000])
-def test_an_order_is_another_in_each_epoch_and_for_each_seed_and_the_same_again(size: int) -> None:
-    names = list(product((0, 1, 2), range(5)))
-    orders = {tuple(order(size, *name)) for name in names}
-    assert len(orders) == len(names)
-    assert orders == {tuple(order(size, *name)) for name in names}
-
-
-@pytest.mark.parametrize("size", [2, 16, 64, 100])
-def test_each_index_comes_at_each_place_as_often_as_any_other(size: int) -> None:
-    cells = np.zeros((size, size), int)
-    for epoch in range(4_000):
-        cells[np.arange(size), order(size, 11, epoch)] += 1
-    for place in range(size):
-        assert fits_even(cells[place].tolist())
-
-
-def test_neighbours_in_the_data_are_no_neighbours_in_the_order() -> None:
-    places = np.array(order(4_096, 3, 0))
-    close = int(np.sum(np.abs(np.diff(places)) <= 8))
-    assert fits_share(close, 4_095, 2 * 8 / 4_095)
-
-
-def test_an_order_of_any_size_keeps_nothing_in_memory() -> None:
-    few = list(map(shuffled(10**15, 1, 0), islice(range(10**15), 1_000)))
-    assert len(set(few)) == 1_000
-    assert all(0 <= index < 10**15 for index in few)
-    assert fits_share(sum(index < 10**15 // 2 for index in few), 1_000, 0.5)
+def uniforms(*names: Any) -> list[float]:
+    draws = Draws(*names)
+    return [draws.uniform() for _ in range(50)]
