@@ -95,13 +95,16 @@ def joined(several: Sequence[Rows]) -> Rows:
         _starts([each.starts for each in several]),
         np.concatenate([each.segment_boundary for each in several]),
         np.concatenate([each.next_sentence_label for each in several]),
-        StoredMasks(
-            _starts([each.starts for each in masks]),
-            np.concatenate([each.positions for each in masks]),
-            np.concatenate([each.inputs for each in masks]),
-        )
-        if masks
-        else None,
+        joined_masks(masks) if masks else None,
+    )
+
+
+def joined_masks(several: Sequence[StoredMasks]) -> StoredMasks:
+    """Masks of samples one after the other."""
+    return StoredMasks(
+        _starts([each.starts for each in several]),
+        np.concatenate([each.positions for each in several]),
+        np.concatenate([each.inputs for each in several]),
     )
 
 

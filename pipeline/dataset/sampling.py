@@ -20,7 +20,7 @@ from pipeline.dataset.donors import find_donors
 from pipeline.dataset.entries import Entries
 from pipeline.dataset.masking import Masking
 from pipeline.dataset.pairs import draw_samples, rules_of
-from pipeline.dataset.rows import Rows, StoredMasks, joined, write_rows
+from pipeline.dataset.rows import Rows, StoredMasks, joined, joined_masks, write_rows
 from pipeline.dataset.since import Selection, selected
 from pipeline.dataset.sketch import Sketch
 from pipeline.dataset.tokens import Shard, Starts, load_shard
@@ -31,6 +31,8 @@ SCHEMA = 3
 BLOCK_TOKENS = 1 << 24
 MAPPED_BYTES, MAPPED_SHARDS = 1 << 28, 64
 """Of other shards, mapped at a time: so that neither memory nor open files grow with the corpus."""
+MASKED_AT_ONCE = 1_024
+"""Samples: what is worked out for them fits the processor's cache."""
 LENGTH_BINS = 8
 """A sample's length is counted in eighths of the longest."""
 DECIDES_PAIRS = (
@@ -213,13 +215,19 @@ class SamplesWriter:
         """With masks that are a function of (seed, pass, shard, index in the unit), where they are to be stored."""
         if self._masking is None:
             return rows
+        cuts = range(0, len(rows), MASKED_AT_ONCE)
+        some = ((first, rows.cut(first, min(first + MASKED_AT_ONCE, len(rows)))) for first in cuts)
+        drawn = [self._masks(each, self._rows + first) for first, each in some]
+        return rows.masked(joined_masks(drawn))
+
+    def _masks(self, rows: Rows, before: int) -> StoredMasks:
+        """Of rows that come after so many of the unit."""
+        assert self._masking is not None, "asked for where masks are to be stored"
         starts = rows.starts.astype(np.int64)
         epochs = np.full(len(rows), self._unit.pass_, np.int64)
-        indices = (self._unit.shard << 40) + np.arange(self._rows, self._rows + len(rows), dtype=np.int64)
+        indices = (self._unit.shard << 40) + np.arange(before, before + len(rows), dtype=np.int64)
         masks = self._masking.draw(rows.input_ids, rows.begins_word(0, len(rows)), starts, epochs, indices)
         positions = masks.positions - np.repeat(starts[:-1], np.diff(masks.starts))
-        return rows.masked(
-            StoredMasks(
-                masks.starts.astype(np.int32), positions.astype(np.uint16), masks.inputs.astype(rows.input_ids.dtype)
-            )
+        return StoredMasks(
+            masks.starts.astype(np.int32), positions.astype(np.uint16), masks.inputs.astype(rows.input_ids.dtype)
         )

@@ -159,7 +159,7 @@ class _ShardFiles:
         kept = np.diff(found.sentences) > 0
         sentences_before = np.concatenate(([0], np.cumsum(kept)))[found.documents]
         has_text = np.diff(sentences_before) > 0
-        self._files["tokens"].write(found.tokens.tobytes())
+        self._files["tokens"].write(found.tokens.data)
         self._write_bits(found.begins_word)
         self._files["sentences"].write((self._tokens + found.sentences[1:][kept]).tobytes())
         self._files["documents"].write((self._sentences + sentences_before[1:][has_text]).astype(np.int64).tobytes())

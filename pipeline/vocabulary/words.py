@@ -18,7 +18,7 @@ from numba import njit
 
 from pipeline.vocabulary.code_points import ALONE, BREAK, DROP, LETTER, ORACLE, PLANES, TAGS, TAGS_END, code_points
 from pipeline.vocabulary.layout import LONGEST_WORD, SPECIALS
-from pipeline.vocabulary.pieces import Bytes, Numbers, Starts, Trie, longest, make_trie
+from pipeline.vocabulary.pieces import Bytes, Starts, Trie, longest, make_trie
 
 LONG, FIRST_KEPT = -1, -2
 """Instead of a word's number: it is too long; a token that is kept whole has FIRST_KEPT - its id."""
@@ -40,16 +40,18 @@ class Rules(NamedTuple):
     """Tokens that are kept whole, as they are written; their values are the ids, or AS_TEXT."""
 
 
+_ENTRY, _TAG = np.uint64((1 << 32) - 1), np.uint64(((1 << 32) - 1) << 32)
+
+
 class Words(NamedTuple):
     """A hash table of words, each with a number; open addressing.
 
     Legend: S slots, a power of two, over twice the words; W words at most; B bytes at most.
     """
 
-    slots: Numbers
-    """[S], a word's number + 1; 0 where it is empty."""
-    hashes: npt.NDArray[np.uint64]
-    """[S]"""
+    slots: npt.NDArray[np.uint64]
+    """[S], a word's number + 1, and above it the upper half of its hash, so that most others are told apart by that
+    alone, in one look at memory; 0 where it is empty."""
     text: Bytes
     """[B]"""
     starts: Starts
@@ -67,8 +69,7 @@ def empty_words(words: int, size: int) -> Words:
     """A table for so many words of so many bytes in all."""
     slots = 1 << (2 * words - 1).bit_length()
     return Words(
-        np.zeros(slots, np.int32),
-        np.empty(slots, np.uint64),
+        np.zeros(slots, np.uint64),
         np.empty(size, np.uint8),
         np.zeros(words + 1, np.int64),
         np.zeros(1, np.int64),
@@ -102,7 +103,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
     """
     letters, kinds, new_text, new_starts = rules.letters, rules.kinds, rules.text, rules.starts
     may_be_kept = rules.kept.first
-    slots, hashes, word_text, word_starts = words.slots, words.hashes, words.text, words.starts
+    slots, word_text, word_starts = words.slots, words.text, words.starts
     used, mask, most = words.used[0], len(slots) - 1, len(word_starts) - 1
     word = np.empty(_BUFFER, np.uint8)
     out = chunks = 0
@@ -189,9 +190,10 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                 hashed ^= hashed >> np.uint64(32)
                 slot = np.int64(hashed) & mask
                 entry = -1
+                tag = hashed & _TAG
                 while slots[slot] != 0:
-                    if hashes[slot] == hashed:
-                        entry = slots[slot] - 1
+                    if slots[slot] & _TAG == tag:
+                        entry = int(slots[slot] & _ENTRY) - 1
                         start = word_starts[entry]
                         if word_starts[entry + 1] - start != size:
                             entry = -1
@@ -211,7 +213,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                     for place in range(size):
                         word_text[start + place] = word[place]
                     word_starts[used + 1] = start + size
-                    slots[slot], hashes[slot] = used + 1, hashed
+                    slots[slot] = tag | np.uint64(used + 1)
                     entry = used
                     used += 1
                 numbers[out] = entry
