@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"pipeline", "pipeline.errors", "pipeline.config", "pipeline.mapping", "pipeline.progress"},
+    {"pipeline", "pipeline.compiled", "pipeline.config", "pipeline.errors", "pipeline.mapping", "pipeline.progress"},
     {"pipeline.store"},
     {"pipeline.corpus"},
     {"pipeline.vocabulary"},

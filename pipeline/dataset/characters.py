@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from pipeline.compiled import reading
 from pipeline.dataset.marks import BLANK, BREAK, HAN, SAID
 
 Bytes = npt.NDArray[np.uint8]
 
 
-@njit(cache=True)
+@reading
 def point_at(text: Bytes, at: int, end: int) -> tuple[Any, int]:
     """The character at `at`, and how many bytes it has; at the end a newline of none, for half a character 0."""
     if at >= end:
@@ -35,7 +35,7 @@ def point_at(text: Bytes, at: int, end: int) -> tuple[Any, int]:
     return point, size
 
 
-@njit(cache=True)
+@reading
 def past_letters(text: Bytes, at: int, end: int, kinds: Bytes) -> int:
     """Where the next character is that opens, closes or ends something: nearly all of the time goes here."""
     while at < end:
@@ -54,12 +54,12 @@ def past_letters(text: Bytes, at: int, end: int, kinds: Bytes) -> int:
     return min(at, end)
 
 
-@njit(cache=True)
+@reading
 def kind_at(text: Bytes, at: int, end: int, kinds: Bytes) -> Any:  # int
     return np.int64(kinds[point_at(text, at, end)[0]])
 
 
-@njit(cache=True)
+@reading
 def place_before(text: Bytes, at: int, begin: int) -> int:
     """Where the character before `at` is; `at` where it is the first."""
     if at == begin:
@@ -70,7 +70,7 @@ def place_before(text: Bytes, at: int, begin: int) -> int:
     return at
 
 
-@njit(cache=True)
+@reading
 def past_blanks(text: Bytes, at: int, end: int, kinds: Bytes, lines: bool) -> int:
     """Where the next character that isn't blank is; with `lines` also past ends of lines."""
     while at < end:
@@ -81,6 +81,6 @@ def past_blanks(text: Bytes, at: int, end: int, kinds: Bytes, lines: bool) -> in
     return at
 
 
-@njit(cache=True, inline="always")
+@reading
 def is_han(kind: int) -> bool:
     return HAN <= kind <= SAID

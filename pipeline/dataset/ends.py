@@ -8,8 +8,8 @@ after a change here.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from pipeline.compiled import reading
 from pipeline.dataset.characters import Bytes, is_han, kind_at, past_blanks, place_before, point_at
 from pipeline.dataset.marks import (
     BLANK,
@@ -42,7 +42,7 @@ _LONGEST_TAG = 14
 """Characters from a quotation to its verb of speaking."""
 
 
-@njit(cache=True)
+@reading
 def opens(text: Bytes, at: int, end: int, begin: int, kinds: Bytes, closer: int) -> bool:
     """Whether a quotation in Han or kana opens here; inside speech that ends with `closer` only such speech anew."""
     point, size = point_at(text, at, end)
@@ -57,7 +57,7 @@ def opens(text: Bytes, at: int, end: int, begin: int, kinds: Bytes, closer: int)
     return at > begin and text[place_before(text, at, begin)] >= 0xE3  # what stands before it is Chinese
 
 
-@njit(cache=True)
+@reading
 def past_marks(text: Bytes, at: int, end: int, kinds: Bytes) -> tuple[int, int]:
     """Where a run of marks ends, and what it is as a whole."""
     sort, first = 0, at
@@ -70,7 +70,7 @@ def past_marks(text: Bytes, at: int, end: int, kinds: Bytes) -> tuple[int, int]:
         at += size
 
 
-@njit(cache=True)
+@reading
 def past_closing(text: Bytes, at: int, end: int, kinds: Bytes, closer: int) -> tuple[int, bool, bool]:
     """Where what closes ends; whether the quotation is closed; and whether it is more than brackets."""
     closed = quoted = False
@@ -88,14 +88,14 @@ def past_closing(text: Bytes, at: int, end: int, kinds: Bytes, closer: int) -> t
     return at, closed, quoted
 
 
-@njit(cache=True)
+@reading
 def _stands_alone(text: Bytes, at: int, end: int, kinds: Bytes) -> bool:
     """Whether a quotation mark is here that a blank follows, as in French or in tokenised text: it closes."""
     point, size = point_at(text, at, end)
     return (kinds[point] == QUOTE or point == 0xBB) and kind_at(text, at + size, end, kinds) in (BLANK, BREAK)
 
 
-@njit(cache=True)
+@reading
 def ends(
     text: Bytes,
     begin: int,
@@ -128,14 +128,14 @@ def ends(
     return _western(text, begin, mark, sort, at, end, quoted, known)
 
 
-@njit(cache=True)
+@reading
 def _breaks_off(text: Bytes, begin: int, mark: int, at: int, end: int, kinds: Bytes) -> Any:  # bool
     """Whether an ellipsis amid Han ends a sentence: one of six dots does, but where somebody stutters."""
     stutters = point_at(text, place_before(text, mark, begin), end)[0] == point_at(text, at, end)[0]
     return past_marks(text, mark, end, kinds)[0] - mark >= 6 and mark > begin and not stutters
 
 
-@njit(cache=True)
+@reading
 def _quotation_ends(text: Bytes, begin: int, opened: int, at: int, end: int, kinds: Bytes) -> bool:
     """Whether the sentence ends with the quotation: no title, no part of a clause, and not followed by who said so."""
     kind, following = kind_at(text, opened, end, kinds), kind_at(text, at, end, kinds)
@@ -150,7 +150,7 @@ def _quotation_ends(text: Bytes, begin: int, opened: int, at: int, end: int, kin
     return not _says(text, at, end, kinds)
 
 
-@njit(cache=True)
+@reading
 def _says(text: Bytes, at: int, end: int, kinds: Bytes) -> bool:
     """Whether the clause at `at` says who spoke: it ends with a verb of speaking, or has one with its particle."""
     first = point_at(text, at, end)[0]
@@ -169,7 +169,7 @@ def _says(text: Bytes, at: int, end: int, kinds: Bytes) -> bool:
     return False
 
 
-@njit(cache=True)
+@reading
 def _western(
     text: Bytes, begin: int, mark: int, sort: int, at: int, end: int, quoted: bool, known: Tables
 ) -> Any:  # bool
@@ -191,7 +191,7 @@ def _western(
     return sort != DOT or quoted or not _abbreviates(text, begin, mark, at, end, known)
 
 
-@njit(cache=True)
+@reading
 def _abbreviates(text: Bytes, begin: int, dot: int, at: int, end: int, known: Tables) -> bool:
     """Whether the full stop at `dot` belongs to the word before it, as far as the word at `at` tells."""
     kinds = known.kinds
@@ -220,7 +220,7 @@ def _abbreviates(text: Bytes, begin: int, dot: int, at: int, end: int, known: Ta
     return bool(role & NEVER) or bool(role & RARELY and not starts) or bool(role & NUMBERED and number)
 
 
-@njit(cache=True)
+@reading
 def _past_opening(text: Bytes, at: int, end: int, kinds: Bytes) -> int:
     while at < end:
         point, size = point_at(text, at, end)
@@ -230,7 +230,7 @@ def _past_opening(text: Bytes, at: int, end: int, kinds: Bytes) -> int:
     return at
 
 
-@njit(cache=True)
+@reading
 def _role(text: Bytes, at: int, end: int, known: Tables) -> Any:  # int
     """What the word at `at` is in the lists, in any case; 0 for another."""
     key, size = np.uint64(0), 0

@@ -6,12 +6,13 @@ tree is one hash table of its edges: 16 bytes for each byte of the entries, and 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from pipeline.compiled import reading
 from pipeline.vocabulary.layout import CONTINUES
 
 Bytes = npt.NDArray[np.uint8]
@@ -92,13 +93,13 @@ def _grow(trie, text, starts, values):  # type: ignore[no-untyped-def]
         trie.values[node] = values[number]
 
 
-@njit(cache=True)
-def _slot_of(key):  # type: ignore[no-untyped-def]
+@reading
+def _slot_of(key: Any) -> Any:  # int
     return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))
 
 
-@njit(cache=True)
-def longest(trie, text, at, end):  # type: ignore[no-untyped-def]
+@reading
+def longest(trie: Trie, text: Bytes, at: int, end: int) -> tuple[Any, int]:
     """The value of the longest string of the trie that stands at `at`, and where it ends; -1 where none does."""
     value, stop, node = -1, at, 0
     mask = len(trie.keys) - 1
