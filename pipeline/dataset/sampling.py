@@ -216,17 +216,17 @@ class SamplesWriter:
         if self._masking is None:
             return rows
         cuts = range(0, len(rows), MASKED_AT_ONCE)
-        some = ((first, rows.cut(first, min(first + MASKED_AT_ONCE, len(rows)))) for first in cuts)
-        drawn = [self._masks(each, self._rows + first) for first, each in some]
+        drawn = [self._masks(rows, first, min(first + MASKED_AT_ONCE, len(rows))) for first in cuts]
         return rows.masked(joined_masks(drawn))
 
-    def _masks(self, rows: Rows, before: int) -> StoredMasks:
-        """Of rows that come after so many of the unit."""
+    def _masks(self, rows: Rows, first: int, last: int) -> StoredMasks:
+        """Of the rows from `first` to before `last`, which follow those of the unit that are written."""
         assert self._masking is not None, "asked for where masks are to be stored"
-        starts = rows.starts.astype(np.int64)
-        epochs = np.full(len(rows), self._unit.pass_, np.int64)
-        indices = (self._unit.shard << 40) + np.arange(before, before + len(rows), dtype=np.int64)
-        masks = self._masking.draw(rows.input_ids, rows.begins_word(0, len(rows)), starts, epochs, indices)
+        starts = rows.starts[first : last + 1].astype(np.int64)
+        ids, starts = rows.input_ids[starts[0] : starts[-1]], starts - starts[0]
+        epochs = np.full(last - first, self._unit.pass_, np.int64)
+        indices = (self._unit.shard << 40) + self._rows + np.arange(first, last, dtype=np.int64)
+        masks = self._masking.draw(ids, rows.begins_word(first, last), starts, epochs, indices)
         positions = masks.positions - np.repeat(starts[:-1], np.diff(masks.starts))
         return StoredMasks(
             masks.starts.astype(np.int32), positions.astype(np.uint16), masks.inputs.astype(rows.input_ids.dtype)

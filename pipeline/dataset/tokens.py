@@ -112,6 +112,7 @@ class _Tokeniser:
         self.encoder = Encoder.load(store, vocabulary)
         self.counts: Counter[str] = Counter()
         self._entries = Entries.load(store, vocabulary)
+        self._begins = ~self._entries.continues
         self._segmenter = segmenter
 
     def tokenised(self, texts: "pa.StringArray") -> _Tokens:
@@ -119,13 +120,13 @@ class _Tokeniser:
         sentences, counts = sentence_spans(text, starts)
         if self._segmenter is None:
             ids, id_starts = self.encoder.encode_flat(text, sentences)
-            begins = ~self._entries.continues[ids]
+            begins = self._begins.take(ids, mode="clip")
         else:
             from pipeline.dataset.segmentation import load_segmenter, word_spans
 
             spans = word_spans(text, sentences, load_segmenter(self._segmenter), self.encoder.kept)
             ids, span_starts = self.encoder.encode_flat(text, spans.begins)
-            begins = ~self._entries.continues[ids]
+            begins = self._begins.take(ids, mode="clip")
             begins[np.repeat(spans.is_word, np.diff(span_starts))] = False
             begins[span_starts[:-1][spans.is_word & (np.diff(span_starts) > 0)]] = True
             id_starts = span_starts[spans.firsts]
