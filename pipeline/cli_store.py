@@ -137,7 +137,7 @@ def print_card(store: "Store", dataset: "Artifact") -> None:
 
 def print_samples(store: "Store", dataset: "Artifact", count: int) -> None:
     """Samples of a dataset, one under the other."""
-    from pipeline.dataset.summary import sample_texts
+    from pipeline.dataset.showing import sample_texts
 
     if dataset.kind != "dataset":
         raise ConfigError(f"{dataset} is a {dataset.kind}; --samples is for a dataset.")

@@ -14,11 +14,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.dataset.dealing import Capacity, dealt
 from pipeline.dataset.gathering import lay_rows, stored_masks
 from pipeline.dataset.randomness import stream_keys
 from pipeline.dataset.rows import Bits
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Capacity, Chosen, Steps, dealt
+from pipeline.dataset.steps import Chosen, Steps
 
 Ids = npt.NDArray[np.int64]
 IGNORED = -100
@@ -64,14 +65,6 @@ class Batch:
         return int(self.lengths[self.datasets >= 0].sum())
 
 
-def training_batches(
-    samples: Samples, step: int, *, train_batch_size: int, micro_batch_size: int, seed: int, rank: int, world: int
-) -> list[Batch]:
-    """The micro-batches of optimizer step `step` (from 0) over one dataset for one rank."""
-    steps = Steps([(samples, 1.0)], train_batch_size=train_batch_size, seed=seed)
-    return step_batches(steps, step, micro_batch_size=micro_batch_size, rank=rank, world=world)
-
-
 def step_batches(
     steps: Steps, step: int, *, micro_batch_size: int, rank: int, world: int, capacity: Capacity | None = None
 ) -> list[Batch]:
@@ -86,10 +79,14 @@ def heldout_batches(samples: Samples, *, limit: int, micro_batch_size: int) -> I
     """The first `limit` samples in order, always under the masks of epoch 0."""
     count = min(limit, len(samples))
     for start in range(0, count, micro_batch_size):
-        rows = np.arange(start, min(start + micro_batch_size, count))
-        zeros = np.zeros_like(rows)
-        lengths = samples.lengths[rows].astype(np.int64)
-        yield packed([samples], Chosen(zeros, zeros, rows, lengths, zeros), [len(rows)])[0]
+        yield rows_batch(samples, np.arange(start, min(start + micro_batch_size, count)))
+
+
+def rows_batch(samples: Samples, rows: Ids, epoch: int = 0) -> Batch:
+    """Those rows in one batch, under the masks of an epoch."""
+    zeros, lengths = np.zeros_like(rows), samples.lengths[rows].astype(np.int64)
+    (batch,) = packed([samples], Chosen(zeros, zeros + epoch, rows, lengths, zeros), [len(rows)])
+    return batch
 
 
 def packed(sources: Sequence[Samples], chosen: Chosen, sizes: Sequence[int]) -> list[Batch]:

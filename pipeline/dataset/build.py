@@ -50,6 +50,13 @@ def check_dataset(config: DatasetConfig, store: Store) -> tuple[tuple[str, str],
     return tuple(sorted(extra.items()))
 
 
+def _with_since_resolved(config: DatasetConfig, store: Store) -> DatasetConfig:
+    """`since` as a version, so that an alias that moves meanwhile means the same all along."""
+    if config.since is None:
+        return config
+    return config.model_copy(update={"since": str(store.resolve(config.since))})
+
+
 def build_dataset(
     config: DatasetConfig,
     corpus: Artifact,
@@ -63,6 +70,7 @@ def build_dataset(
 
     Raises InputError where a split has too few documents with text, makes no sample, or doesn't pass the gates.
     """
+    config = _with_since_resolved(config, store)
     recipe = dataset_recipe(config, corpus, vocabulary, store)
     if not force and (found := store.find(recipe)):
         log.info("found %s", found)

@@ -79,7 +79,7 @@ def _masks_per_sample(samples: Sequence[Part], config: DatasetConfig, entries: E
         return 0.0
     rows = read_rows(store.blob(files[0]))
     rows = rows.cut(0, min(MASKED, len(rows)))
-    masking = Masking(config, mask_id=entries.mask, undrawable=entries.undrawable, size=entries.size)
+    masking = Masking.of(config, entries)
     indices = np.arange(len(rows))
     begins = rows.begins_word(0, len(rows))
     masks = masking.draw(rows.input_ids, begins, rows.starts.astype(np.int64), np.zeros_like(indices), indices)

@@ -54,6 +54,11 @@ class Entries:
         return self.ids["[UNK]"]
 
     @cached_property
+    def tokens(self) -> list[str]:
+        """[V], the entries by their ids."""
+        return sorted(self.ids, key=self.ids.__getitem__)
+
+    @cached_property
     def undrawable(self) -> tuple[int, ...]:
         """Ids that are never masked, nor stand in for a masked token: the specials and [unused]."""
         return tuple(sorted(number for token, number in self.ids.items() if token in SPECIALS or is_unused(token)))

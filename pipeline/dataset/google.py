@@ -56,10 +56,9 @@ def _make(
     store: Store,
 ) -> dict[str, Any]:
     entries = Entries.load(store, vocabulary)
-    words = sorted(entries.ids, key=entries.ids.__getitem__)
     samples = reference_samples(
-        _documents(source, words, store),
-        words,
+        _documents(source, entries.tokens, store),
+        entries.tokens,
         max_seq_length=config.max_seq_length,
         short_seq_prob=config.short_seq_prob,
         masked_lm_prob=config.masked_lm_prob,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.config import DatasetConfig, bound
+from pipeline.dataset.entries import Entries
 from pipeline.dataset.maskers import mask_ngrams, mask_spans, mask_tokens, mask_whole_words
 from pipeline.dataset.randomness import Purpose, key_of, stream_key, stream_keys, uniform_of
 from pipeline.dataset.words import Words, words_of
@@ -64,6 +65,11 @@ class Masking:
         every = "special_random_words" in config.faults
         self._drawable = np.arange(size) if every else np.flatnonzero(self._maskable)
         self._key = np.uint64(stream_key(config.seed, Purpose.MASKS))
+
+    @classmethod
+    def of(cls, config: DatasetConfig, entries: Entries) -> "Masking":
+        """The masking of a dataset whose vocabulary is at hand."""
+        return cls(config, mask_id=entries.mask, undrawable=entries.undrawable, size=entries.size)
 
     def counts(self, lengths: Numbers) -> Numbers:
         """How many tokens of samples of these lengths [S] are predicted at most, [S]."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from pipeline.dataset.batches import Batch, step_batches
+from pipeline.dataset.dealing import Capacity
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Capacity, Steps, check_mixed
+from pipeline.dataset.steps import Steps, check_mixed
 from pipeline.errors import ConfigError
 
 SHORTEST = 8

@@ -87,6 +87,8 @@ class Rows:
 
 def joined(several: Sequence[Rows]) -> Rows:
     """Samples one after the other; with masks where the first have them."""
+    if len(several) == 1:
+        return several[0]
     begins = np.concatenate([each.begins_word(0, len(each)) for each in several])
     masks = [each.masks for each in several if each.masks is not None]
     return Rows(

@@ -33,6 +33,8 @@ MAPPED_BYTES, MAPPED_SHARDS = 1 << 28, 64
 """Of other shards, mapped at a time: so that neither memory nor open files grow with the corpus."""
 MASKED_AT_ONCE = 1_024
 """Samples: what is worked out for them fits the processor's cache."""
+MOST_ROWS = 1 << 40
+"""Of a shard in a pass: by so many its rows' numbers are apart from the next shard's."""
 LENGTH_BINS = 8
 """A sample's length is counted in eighths of the longest."""
 DECIDES_PAIRS = (
@@ -157,7 +159,7 @@ class SamplesWriter:
         self._draft, self._config, self._unit = draft, config, unit
         self._masking = None
         if config.masks == "stored" and config.rules == "bertmill":
-            self._masking = Masking(config, mask_id=entries.mask, undrawable=entries.undrawable, size=entries.size)
+            self._masking = Masking.of(config, entries)
         self._waiting: list[Rows] = []
         self._sketch = Sketch.empty()
         self._files = self._rows = self._tokens = self._own = self._random = self._predictions = 0
@@ -175,15 +177,14 @@ class SamplesWriter:
         self._sketch = self._sketch.with_samples(rows, self._unit.pass_)
         self._waiting.append(rows)
         while sum(map(len, self._waiting)) >= self._config.rows_per_shard:
-            whole = self._waiting[0] if len(self._waiting) == 1 else joined(self._waiting)
+            whole = joined(self._waiting)
             self._write(whole.cut(0, self._config.rows_per_shard))
             self._waiting = [whole.cut(self._config.rows_per_shard, len(whole))]
 
     def finish(self) -> dict[str, Any]:
         """Write what is left; returns the unit's record."""
-        rows = self._waiting[0] if len(self._waiting) == 1 else joined(self._waiting) if self._waiting else None
-        if rows is not None and len(rows):
-            self._write(rows)
+        if sum(map(len, self._waiting)):
+            self._write(joined(self._waiting))
         arrays: dict[str, npt.NDArray[Any]] = {
             "lengths": np.concatenate(self._lengths),
             "duplicates": self._sketch.array(),
@@ -225,7 +226,7 @@ class SamplesWriter:
         starts = rows.starts[first : last + 1].astype(np.int64)
         ids, starts = rows.input_ids[starts[0] : starts[-1]], starts - starts[0]
         epochs = np.full(last - first, self._unit.pass_, np.int64)
-        indices = (self._unit.shard << 40) + self._rows + np.arange(first, last, dtype=np.int64)
+        indices = self._unit.shard * MOST_ROWS + self._rows + np.arange(first, last, dtype=np.int64)
         masks = self._masking.draw(ids, rows.begins_word(first, last), starts, epochs, indices)
         positions = masks.positions - np.repeat(starts[:-1], np.diff(masks.starts))
         return StoredMasks(

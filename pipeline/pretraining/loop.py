@@ -17,10 +17,11 @@ import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, step_batches
+from pipeline.dataset.dealing import fixed_capacity
 from pipeline.dataset.loading import steps_ahead
 from pipeline.dataset.randomness import mixed
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Capacity, Steps
+from pipeline.dataset.steps import Steps
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoint import Place
 from pipeline.pretraining.model import TensorBatch
@@ -49,9 +50,7 @@ def train(
     device = engine.device
     micro_batch_size = config.train_micro_batch_size_per_gpu
     steps = Steps([(samples, 1.0)], train_batch_size=config.train_batch_size, seed=config.seed)
-    capacity = None  # on CPUs batches are as long as they are; GPUs want static shapes
-    if device.type == "cuda":
-        capacity = Capacity.of(steps, micro_batch_size=micro_batch_size, world=place.world)
+    capacity = fixed_capacity(steps, micro_batch_size=micro_batch_size, world=place.world, device=device.type)
     has_pairs = samples.config.pairs != "none"
     tokens_seen, since = 0, time.monotonic()
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, packed
-from pipeline.dataset.entries import Entries
+from pipeline.dataset.dealing import dealt, fixed_capacity
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Steps, dealt
-from pipeline.dataset.summary import LABELS, check_shown, sample_text
+from pipeline.dataset.showing import batch_samples, check_shown
+from pipeline.dataset.steps import Steps
 from pipeline.errors import ConfigError
 from pipeline.store import Artifact, Store
 
@@ -31,21 +31,24 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
         check_shown(dataset, store)
     samples = Samples(store, dataset)
     steps = Steps([(samples, 1.0)], train_batch_size=config.train_batch_size, seed=config.seed)
-    chosen = steps.step(step)
+    chosen = steps.looked_at(step)
     (batch,) = packed([samples], chosen, [len(chosen.rows)])
     world, micro = manifest.producer.get("world", 1), config.train_micro_batch_size_per_gpu
     yield (
         f"step {step:,} of {dataset.reference}: {len(batch.lengths):,} samples, {len(batch.input_ids):,} tokens, "
         f"{len(batch.masked_positions):,} predictions, sha256 {batch_digest(batch)}"
     )
-    hands = dealt(chosen, micro_batch_size=micro, world=world)
+    device = manifest.producer.get("device", "cpu")
+    capacity = fixed_capacity(steps, micro_batch_size=micro, world=world, device=device)
+    hands = dealt(chosen, micro_batch_size=micro, world=world, capacity=capacity)
     for number, hand in enumerate(hands):
         tokens = int(chosen.lengths[hand].sum())
         yield f"  rank {number % world}, micro-batch {number // world}: {len(hand):,} samples, {tokens:,} tokens"
-    if shown:
+    names = zip(batch.indices[:shown], chosen.epochs[:shown], strict=True)
+    titles = [f"sample {index:,} in epoch {epoch}" for index, epoch in names]
+    for text in batch_samples(batch, titles, samples, store):
         yield ""
-    entries = Entries.load(store, store.parent(dataset, "vocabulary"))
-    yield from _samples(batch, chosen.epochs.tolist(), shown, samples, entries)
+        yield text
 
 
 def batch_digest(batch: Batch) -> str:
@@ -67,18 +70,3 @@ def batch_digest(batch: Batch) -> str:
         for part in parts:
             digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
-
-
-def _samples(batch: Batch, epochs: list[int], shown: int, samples: Samples, entries: Entries) -> Iterator[str]:
-    ends = np.cumsum(batch.lengths)
-    for at in range(min(shown, len(ends))):
-        start, end = int(ends[at] - batch.lengths[at]), int(ends[at])
-        masked = (batch.masked_positions >= start) & (batch.masked_positions < end)
-        positions, seen = (batch.masked_positions[masked] - start).tolist(), batch.input_ids[start:end]
-        whole = seen.copy()
-        whole[positions] = batch.masked_lm_labels[masked]
-        label = LABELS[samples.config.pairs][batch.next_sentence_label[at]]
-        title = f"sample {batch.indices[at]:,} in epoch {epochs[at]}: {end - start} tokens, {label}"
-        boundary = int(np.count_nonzero(batch.token_type_ids[start:end] == 0))
-        yield sample_text(title, whole, boundary, positions, seen[positions].tolist(), entries)
-        yield ""

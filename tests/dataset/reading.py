@@ -21,6 +21,14 @@ def steps_over(samples: Samples) -> Steps:
     return Steps([(samples, 1)], train_batch_size=BATCH, seed=SEED)
 
 
+def training_batches(
+    samples: Samples, step: int, *, train_batch_size: int, micro_batch_size: int, seed: int, rank: int, world: int
+) -> list[Batch]:
+    """The micro-batches of optimizer step `step` (from 0) over one dataset for one rank."""
+    steps = Steps([(samples, 1.0)], train_batch_size=train_batch_size, seed=seed)
+    return step_batches(steps, step, micro_batch_size=micro_batch_size, rank=rank, world=world)
+
+
 def digest_of(batches: Sequence[Batch]) -> str:
     """Of all samples with their masks, in whatever order and batches they come."""
     found = []

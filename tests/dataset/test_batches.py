@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DatasetConfig
-from pipeline.dataset.batches import Batch, heldout_batches, packed, training_batches
+from pipeline.dataset.batches import Batch, heldout_batches, packed
 from pipeline.dataset.build import build_dataset
+from pipeline.dataset.dealing import dealt
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Chosen, Steps, dealt
+from pipeline.dataset.steps import Chosen, Steps
+from tests.dataset.reading import training_batches
 from tests.small import Small
 
 WORLDS = (1, 2, 3, 4, 8)

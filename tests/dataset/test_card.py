@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.dataset.card import check_gates
 from pipeline.errors import InputError
 from pipeline.store import Store
 from pipeline.vocabulary.layout import SPECIALS
-from tests.dataset.byhand import WIDE_GATES, Parents, parents, vocabulary_of
+from tests.dataset.byhand import WIDE_GATES, Parents, config, parents, vocabulary_of
 from tests.small import small_rows
 
 
@@ -68,3 +69,19 @@ def test_equal_samples_of_different_passes_are_no_fault(store: Store, tmp_path: 
     samples = [tuple(row["input_ids"]) for row in given.table(made, "train").to_pylist()]
     assert len(set(samples)) < 0.8 * len(samples)
     assert given.store.manifest(made).metrics["train"]["duplicate_share"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("share", "samples", "passes"),
+    [(0.5, 10**6, True), (0.515, 10**6, True), (0.53, 10**6, False), (0.53, 400, True)],
+)
+def test_a_share_of_random_b_that_is_off_is_refused_unless_it_may_be_chance(
+    given: Parents, share: float, samples: int, passes: bool
+) -> None:
+    """No corpus brings it off, so the card is made to."""
+    card = given.store.manifest(given.build()).metrics["train"] | {"random_next_share": share, "samples": samples}
+    if passes:
+        check_gates({"train": card}, config(), given.corpus)
+        return
+    with pytest.raises(InputError, match=r"53.00% of the second segments don't follow, where 50.00% were asked for"):
+        check_gates({"train": card}, config(), given.corpus)

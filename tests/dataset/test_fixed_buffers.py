@@ -8,8 +8,9 @@ import torch
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, filled, step_batches
+from pipeline.dataset.dealing import Capacity
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Capacity, Steps
+from pipeline.dataset.steps import Steps
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
 from pipeline.store import Store
 from tests.dataset.stored import SIZE, rows_of, stored, with_masks

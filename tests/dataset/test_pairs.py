@@ -292,44 +292,6 @@ def test_one_document_is_enough_without_random_text(pairs: str) -> None:
     assert numbered([[6, 6, 6]]).samples(0, config(pairs=pairs))
 
 
-# Faults of google-research/bert that are asked for
-
-
-def test_a_lone_sentence_is_random_where_that_fault_is_kept() -> None:
-    text = numbered([[14]] * 30)
-    samples = [sample for _, sample in text.all_samples(config(faults=["lone_sentence_is_random"], short_seq_prob=0))]
-    assert [sample.is_random_next for sample in samples] == [True] * 30
-    assert [segments(sample)[0] for sample in samples] == [text.own(number) for number in range(30)]
-
-
-def test_one_target_serves_a_whole_document_where_that_fault_is_kept() -> None:
-    text = numbered([[1] * 2_000] * 40)
-    of = config(faults=["one_target_a_document"], short_seq_prob=1, random_next_share=NEVER)
-    targets = set()
-    for number in range(len(text)):
-        lengths = {len(sample.input_ids) for sample in text.samples(number, of)[:-2]}
-        assert len(lengths) == 1
-        targets |= lengths
-    assert len(targets) > 10
-
-
-def test_truncation_fills_samples_and_throws_text_away_where_that_fault_is_kept(text: Text) -> None:
-    of = config(faults=["truncation"], short_seq_prob=0)
-    samples = list(text.all_samples(of))
-    assert all(len(sample.input_ids) <= 32 for _, sample in samples)
-    full = sum(len(sample.input_ids) == 32 for _, sample in samples)
-    assert full > 0.7 * len(samples), "all but a document's last, and those whose donor ends"
-    held = sum(len(own_tokens(sample)) for _, sample in samples)
-    assert held < 0.9 * sum(map(sum, text.lengths))
-
-
-def test_the_own_document_is_another_where_that_fault_is_kept_and_there_is_no_other() -> None:
-    text = numbered([[5] * 40])
-    samples = text.samples(0, config(faults=["own_document_as_another"], random_next_share=ALWAYS))
-    assert len(samples) > 5
-    assert all(sample.is_random_next for sample in samples)
-
-
 # Equal to the readable version
 
 

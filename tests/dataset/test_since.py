@@ -83,6 +83,20 @@ def test_since_names_a_dataset_or_a_corpus(store: Store, tmp_path: Path) -> None
         given.build(since="dataset/none@latest")
 
 
+def test_an_alias_means_the_same_all_along_though_it_moves_meanwhile(grown: tuple[Parents, Artifact]) -> None:
+    given, dataset = grown
+
+    def moving(fn: Any, items: Any, /) -> list[Any]:
+        given.store.aliases.tag(given.build(seed=len(moves)), "base", reason="moved")
+        moves.append(fn)
+        return list(map(fn, items))
+
+    moves: list[Any] = []
+    given.store.aliases.tag(dataset, "base", reason="first")
+    assert given.build(since="dataset/small@base", map=moving) == given.build(since=str(dataset))
+    assert moves
+
+
 def test_the_path_to_the_earlier_one_makes_no_other_dataset(grown: tuple[Parents, Artifact]) -> None:
     given, dataset = grown
     settings: dict[str, Any] = {"replay_share": 0.2}

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.dataset.dealing import Capacity, dealt
 from pipeline.dataset.order import Order
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import PATTERN, Capacity, Chosen, Steps, dealt, mixed_positions, pattern_of
+from pipeline.dataset.steps import PATTERN, Chosen, Steps, mixed_positions, pattern_of
 from pipeline.errors import ConfigError
 from pipeline.store import Store
 from pipeline.vocabulary.tokenizer import SPECIALS

@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.batches import Batch, Samples, training_batches
+from pipeline.dataset.batches import Batch
+from pipeline.dataset.samples import Samples
 from pipeline.pretraining.export import hugging_face_config, to_hugging_face
 from pipeline.pretraining.model import BertForPreTraining
 from pipeline.store import Artifact
+from tests.dataset.reading import training_batches
 from tests.small import Small
 
 MICRO_BATCHES = {"zero0": 15, "zero1": 4, "zero2": 7, "zero3": 2}

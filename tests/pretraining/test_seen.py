@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.batches import packed, training_batches
+from pipeline.dataset.batches import packed
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Steps
 from pipeline.errors import ConfigError
 from pipeline.pretraining.seen import batch_digest, batch_texts
 from pipeline.store import Artifact
+from tests.dataset.reading import training_batches
 from tests.pretraining.conftest import Training
 from tests.small import Small
 
