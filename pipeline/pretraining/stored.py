@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.errors import CorruptArtifact
+from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.pretraining.fragments import WEIGHT, Fragment, parted
 
 
@@ -27,8 +27,11 @@ def file_name(kind: str, rank: int) -> str:
 
 
 def write_fragments(path: Path, fragments: Sequence[Fragment], numbers: Tensor) -> None:
-    """Write fragments whose numbers lie end to end in `numbers`."""
-    save_file({f"{each.name}@{each.start}": part for each, part in parted(numbers, fragments)}, path)
+    """Write fragments whose numbers lie end to end in `numbers`. StoreError where there is no room, or no writing."""
+    try:
+        save_file({f"{each.name}@{each.start}": part for each, part in parted(numbers, fragments)}, path)
+    except SafetensorError as error:
+        raise StoreError(f"{path} can't be written: {error}. Free some room there, or set TMPDIR elsewhere.") from None
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ class Storing:
                 self._fault = error
                 return
             else:
+                self.trouble = ""
                 return
             self._stopped.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -128,18 +129,17 @@ class Storing:
         if self._place.rank == 0 and (files := self._parts()) is not None:
             self._work.commit(whole_name(self.step), files, self._snapshot.record)
             self._committed()
-            self.trouble = ""
 
     def _add(self, name: str, size: int, write: Callable[[Path], None]) -> None:
         """Write a file to scratch and store it, unless that is done."""
         if name in self._snapshot.stored:
             return
-        path = self._folder / name
+        path = self._folder / f"storing-{name}"  # the curve itself may lie there too
         try:
-            if (free := shutil.disk_usage(self._folder).free) < size + SPARE_BYTES:
+            if shutil.disk_usage(self._folder).free < (room := size + SPARE_BYTES):
                 raise StoreError(
-                    f"{self._folder} has {free / 1e6:,.0f} MB free, and {name} takes {size / 1e6:,.0f} MB. Free some "
-                    f"room there, or set TMPDIR to a larger disk."
+                    f"{self._folder} has less than the {room / 1e6:,.0f} MB free that {name} and the logs want. Free "
+                    f"some room there, or set TMPDIR to a larger disk."
                 )
             write(path)
             self._snapshot.stored[name] = self._work.add(path, name)
