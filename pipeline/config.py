@@ -34,6 +34,7 @@ class _Where:
 
 WHERE = _Where()
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Table(BaseModel):
@@ -421,6 +422,12 @@ class PretrainingConfig(Table):
     """A file of `deepspeed_configs/`, or a path: the systems keys (ZeRO stage, buckets, communication)."""
     checkpoint_every: Annotated[int, Field(ge=1), WHERE] = 1_000
     """Steps between two checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1), WHERE] = 2
+    """The newest that are kept while it trains; an older one is gone on from where a newer one is corrupt."""
+    keep_every: Annotated[int, Field(ge=1), WHERE] | None = None
+    """Checkpoints of steps that this divides are kept too, until the training is published."""
+    snapshots: Annotated[tuple[Fraction, ...], WHERE] = ()
+    """Shares of `max_steps` after each of which an artifact of that step is made, for evaluation while it trains."""
     log_every: Annotated[int, Field(ge=1), WHERE] = 50
     """Steps between two lines of progress; the curve keeps every step."""
 
@@ -437,6 +444,11 @@ class PretrainingConfig(Table):
     def warmup_steps(self) -> int:
         """`warmup_share` in whole steps."""
         return min(round(self.warmup_share * self.max_steps), self.max_steps - 1)
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """`snapshots` in whole steps, in order."""
+        return tuple(sorted({min(max(1, round(s * self.max_steps)), self.max_steps - 1) for s in self.snapshots}))
 
 
 class EvaluationConfig(Table):

@@ -23,7 +23,7 @@ from pipeline.dataset.randomness import mixed
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Steps
 from pipeline.errors import TrainingError
-from pipeline.pretraining.checkpoint import Place
+from pipeline.pretraining.checkpoint import Place, is_due
 from pipeline.pretraining.model import TensorBatch
 from pipeline.pretraining.schedule import learning_rate
 
@@ -44,7 +44,7 @@ def train(
     """Train from step `start` to `max_steps`.
 
     Rank 0 appends a line to `curve` for each step (nothing in it depends on time) and calls `report` every `log_every`
-    steps; all ranks call `checkpoint` every `checkpoint_every` steps. Raises TrainingError where the loss or its
+    steps; all ranks call `checkpoint` where one is due. Raises TrainingError where the loss or its
     gradient is not finite: before that step is written anywhere.
     """
     device = engine.device
@@ -113,7 +113,7 @@ def train(
                     now = time.monotonic()
                     report(record | {"tokens_per_second": tokens_seen / (now - since)})
                     tokens_seen, since = 0, now
-            if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.max_steps:
+            if is_due(config, step + 1):
                 lines.flush()
                 checkpoint(step + 1)
 

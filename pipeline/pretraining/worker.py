@@ -19,15 +19,10 @@ def main(path: Path) -> None:
 
     from pipeline.dataset.samples import Samples
     from pipeline.errors import BertmillError
-    from pipeline.pretraining.checkpoint import (
-        Place,
-        load_checkpoint,
-        module_weights,
-        restore_partition,
-        save_checkpoint,
-    )
+    from pipeline.pretraining.checkpoint import Checkpoints, Place
     from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config, zero_stage
     from pipeline.pretraining.export import save_pretrained
+    from pipeline.pretraining.fragments import whole_weights
     from pipeline.pretraining.job import TRAINED, Job
     from pipeline.pretraining.loop import train
     from pipeline.pretraining.model import BertForPreTraining
@@ -52,19 +47,20 @@ def main(path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
     curve = folder / "curve.jsonl"
     curve.touch()
+    checkpoints = Checkpoints(store, work, place, folder, config)
     try:
         model = BertForPreTraining(config, vocabulary_size)
-        resume = load_checkpoint(store, work, place)
+        resume = checkpoints.load()
         if resume is not None:
-            model.load_state_dict(resume.weights)
+            resume.fill(model)
             shutil.copyfile(resume.curve, curve)
         engine = initialise(model, config, systems, world)
         if resume is not None:
-            restore_partition(engine, resume.partition)
+            resume.restore(engine, place)
         with job.progress.open("a", encoding="utf-8") as progress:
 
             def report(record: dict[str, object]) -> None:
-                progress.write(json.dumps(record) + "\n")
+                progress.write(json.dumps(record | checkpoints.status) + "\n")
                 progress.flush()
 
             start = resume.step if resume else 0
@@ -80,9 +76,10 @@ def main(path: Path) -> None:
                 start=start,
                 curve=curve,
                 report=report,
-                checkpoint=lambda step: save_checkpoint(engine, work, step, curve, place, folder),
+                checkpoint=lambda step: checkpoints.save(engine, step, curve),
             )
-        weights = module_weights(engine, place)
+        checkpoints.drain(job.settings.store_deadline_s)
+        weights = whole_weights(engine, place)
         if rank == 0:
             save_pretrained(weights, config, vocabulary_size, folder / "model")
             files = [work.add(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
@@ -93,6 +90,7 @@ def main(path: Path) -> None:
         job.error.write_text(str(error), encoding="utf-8")
         raise SystemExit(2) from None
     finally:
+        checkpoints.close()
         shutil.rmtree(folder, ignore_errors=True)
     dist.destroy_process_group()
 
