@@ -14,12 +14,16 @@ FORWARDED = "SIGINT,SIGHUP,SIGQUIT"
 
 
 def main(arguments: list[str]) -> None:
-    """Run torchrun to its end."""
+    """Run torchrun to its end; ended by a signal, it exits without a trace, which would hide the ranks' own."""
     for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(each, lambda *_: None)
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.run import main as torchrun
 
-    torchrun(["--signals-to-handle", FORWARDED, *arguments])
+    try:
+        torchrun(["--signals-to-handle", FORWARDED, *arguments])
+    except SignalException as ended:
+        raise SystemExit(128 + ended.sigval) from None
 
 
 if __name__ == "__main__":

@@ -46,13 +46,13 @@ class MicroBatch:
         return all(map(math.isfinite, (self.loss, *self.gradient_norms.values())))
 
 
-Again = Callable[[], Tensor]
-"""Makes a micro-batch's loss as the loop does, dropout included."""
+Again = Callable[[int, Batch], tuple[Tensor, Any]]
+"""Makes the loss of micro-batch (number, batch) as the loop does, dropout included, through the bare module."""
 
 
-def diagnose(module: nn.Module, step: Sequence[tuple[Batch, Again]], rank: int) -> list[MicroBatch]:
+def diagnose(module: nn.Module, batches: Sequence[Batch], again: Again, rank: int) -> list[MicroBatch]:
     """Make this rank's micro-batches of the step again; returns what is found on all ranks. Called by all."""
-    own = [_looked_at(module, batch, again, rank, number) for number, (batch, again) in enumerate(step)]
+    own = [_looked_at(module, batch, again, rank, number) for number, batch in enumerate(batches)]
     gathered: list[list[MicroBatch]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, own)
     return [each for one in gathered for each in one]
@@ -71,7 +71,7 @@ def not_finite(
         samples = {name: getattr(chosen, name).tolist() for name in ("datasets", "epochs", "rows")}
         body = {"step": step, "masked_lm_loss": masked_lm, "next_sentence_loss": next_sentence, "samples": samples}
         body["micro_batches"] = [asdict(each) for each in found]
-        path.write_text(json.dumps(_plain(body), indent=1), encoding="utf-8")
+        path.write_text(json.dumps(_plain(body)), encoding="utf-8")
     return TrainingError(f"{what}; the weights were not updated. {_seen_again(found, path)}")
 
 
@@ -96,7 +96,7 @@ def _seen_again(found: Sequence[MicroBatch], path: Path) -> str:
 def _looked_at(module: nn.Module, batch: Batch, again: Again, rank: int, number: int) -> MicroBatch:
     parameters = dict(module.named_parameters())
     with _first_not_finite(module) as first:
-        loss = again()
+        loss, _ = again(number, batch)
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     squares: dict[str, float] = {}
     for name, gradient in zip(parameters, gradients, strict=True):

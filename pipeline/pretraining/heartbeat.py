@@ -2,19 +2,19 @@
 
 A rank beats as it enters whatever may block: a step, each of its micro-batches, a checkpoint. So when all are silent,
 the one that is behind has the lowest place. Files and not messages, because a rank that hangs answers none, and because
-they cost a write of 128 bytes into memory: about 5 µs a micro-batch.
+they cost a write of 192 bytes into memory: about 10 µs a micro-batch.
 """
 
 import faulthandler
 import json
 import os
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Doing = Literal["starting", "training", "validating", "checkpointing", "finishing", "preempted", "done"]
-SIZE = 128
+SIZE = 192
 """Bytes of a record; it is overwritten whole."""
 OVER: tuple[Doing, ...] = ("preempted", "done")
 """After these a rank may end."""
@@ -48,15 +48,15 @@ class Heartbeat:
 
     def __init__(self, folder: Path, rank: int) -> None:
         folder.mkdir(exist_ok=True)
-        self._rank, self._number = rank, 0
+        self._rank, self._pid, self._number = rank, os.getpid(), 0
         self._file = os.open(folder / f"rank-{rank:05d}", os.O_WRONLY | os.O_CREAT, 0o600)
         self.beat("starting")
 
     def beat(self, doing: Doing, step: int = 0, part: int = 0) -> None:
         """Tell that this rank is about to do that, with so many steps and micro-batches done."""
         self._number += 1
-        record = json.dumps(asdict(Beat(step, part, self._number, self._rank, os.getpid(), doing)))
-        os.pwrite(self._file, record.ljust(SIZE).encode(), 0)
+        beat = Beat(step, part, self._number, self._rank, self._pid, doing)
+        os.pwrite(self._file, json.dumps(vars(beat)).ljust(SIZE).encode(), 0)
 
 
 def stacks_on_request() -> None:

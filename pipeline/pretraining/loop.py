@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,10 +67,12 @@ def train(
         where = {"rank": place.rank, "world": place.world}
         return step_batches(steps, step, micro_batch_size=micro_batch_size, **where, capacity=capacity)
 
-    def loss_of(batch: Batch, micro: int, step: int, predictions: int, sequences: int) -> tuple[Tensor, Losses]:
+    def loss_of(
+        model: Any, step: int, predictions: int, sequences: int, micro: int, batch: Batch
+    ) -> tuple[Tensor, Losses]:
         if config.hidden_dropout_prob:
             torch.manual_seed(_dropout_seed(config.seed, step, micro, place.rank))
-        losses = engine(TensorBatch.of(batch, device))
+        losses = model(TensorBatch.of(batch, device))
         return losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences, losses
 
     guard = Guard(engine, config.gradient_clipping)
@@ -95,7 +98,7 @@ def train(
                 group["lr"] = rate
             sums = torch.zeros(4, dtype=torch.float64, device=device)
             for micro, batch in enumerate(batches):
-                loss, losses = loss_of(batch, micro, step, predictions, sequences)
+                loss, losses = loss_of(engine, step, predictions, sequences, micro, batch)
                 engine.backward(loss * place.world, scale_wrt_gas=False)
                 sums += torch.stack([each.detach().double() for each in losses])
                 heartbeat.beat(doing, step, micro + 1)
@@ -105,11 +108,8 @@ def train(
             masked_lm, next_sentence, masked_lm_correct, next_sentence_correct = sums.tolist()
             masked_lm, next_sentence = masked_lm / predictions, has_pairs * next_sentence / sequences
             if guard.failed:
-                again = [
-                    (batch, lambda made=(batch, micro, step, predictions, sequences): loss_of(*made)[0])
-                    for micro, batch in enumerate(batches)
-                ]
-                found = diagnose(engine.module, again, place.rank)
+                again = partial(loss_of, engine.module, step, predictions, sequences)
+                found = diagnose(engine.module, batches, again, place.rank)
                 raise not_finite(step, (masked_lm, next_sentence), found, steps.looked_at(step), diagnosis(step))
             floor.take(step, masked_lm, predictions)
 

@@ -52,11 +52,11 @@ class Patience:
     hang_steps: float
     start_s: float
 
-    def limit_s(self, doing: str, usual_s: float | None) -> float:
-        """Of ranks that do that; `usual_s` is a step's usual duration, where one is known."""
+    def limit(self, doing: str, usual_s: float | None) -> tuple[float, str]:
+        """Seconds, and the variable that says so, for ranks that do that; `usual_s` is a step's usual duration."""
         if doing != "training" or usual_s is None:
-            return self.start_s
-        return max(self.hang_s, self.hang_steps * usual_s)
+            return self.start_s, "BERTMILL_START_S"
+        return max((self.hang_s, "BERTMILL_HANG_S"), (self.hang_steps * usual_s, "BERTMILL_HANG_STEPS"))
 
 
 class Watchdog:
@@ -103,9 +103,9 @@ class Watchdog:
         self._failed_s = self._failed_s + passed if self._has_lost_one() else 0.0
         if self._failed_s > GRACE_S:
             self._end()
-        limit_s = self._patience.limit_s(self._behind.doing if beats else "starting", self.usual_s)
+        limit_s, variable = self._patience.limit(self._behind.doing if beats else "starting", self.usual_s)
         if self._silence_s > limit_s:
-            raise Hung(self._ended_for_silence(limit_s))
+            raise Hung(f"{self._ended_for_silence()} ({variable} allows {limit_s:.0f} s.)")
 
     @property
     def _behind(self) -> Beat:
@@ -137,16 +137,15 @@ class Watchdog:
         there = [psutil.pid_exists(beat.pid) for beat in self._beats if beat.doing not in OVER]
         return any(there) and not all(there)
 
-    def _ended_for_silence(self, limit_s: float) -> str:
+    def _ended_for_silence(self) -> str:
         """Have the ranks write their stacks, end them, and say what was seen."""
         what = self._what_is_behind()
         self._dump_stacks()
         self._end()
         usual = f", where one usually takes {self.usual_s:.1f} s" if self.usual_s else ""
-        which = "HANG_S, BERTMILL_HANG_STEPS" if limit_s != self._patience.start_s else "START_S"
         return (
             f"The ranks gave no sign of life for {self._silence_s:.0f} s{usual}. {what} The stacks of all are in "
-            f"{self._log}. (The limit of {limit_s:.0f} s is of BERTMILL_{which}.)"
+            f"{self._log}."
         )
 
     def _what_is_behind(self) -> str:
@@ -160,8 +159,8 @@ class Watchdog:
             behind = [beat for beat in behind if beat.rank in states]
         if not behind:
             return (
-                f"All {len(self._beats)} of this machine are equally far ({self._beats[0]}): look for one on another "
-                f"machine that is behind, at the network between them, and at the GPUs' own log (dmesg, nvidia-smi)."
+                f"No rank of this machine is behind another ({self._beats[0]}): look for one that is on another "
+                f"machine, at the network between them, and at what the GPUs' driver says (dmesg, nvidia-smi)."
             )
         said = [
             f"rank {b.rank} (process {b.pid}, {b}{'; ' + states[b.rank] if b.rank in states else ''})" for b in behind
