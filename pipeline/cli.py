@@ -38,13 +38,13 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Make another, beside
 
 
 def main(application: typer.Typer) -> None:
-    """Run the command line; a BertmillError is one sentence on standard error and exit status 2."""
+    """Run the command line; a BertmillError is one sentence on standard error and its exit status."""
     set_up_logging()
     try:
         application()
     except BertmillError as error:
         sys.stderr.write(f"bertmill: {error}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_status) from None
     except SystemExit as done:
         if done.code == INTERRUPTED:
             sys.stderr.write("bertmill: interrupted; run the same command again to go on.\n")

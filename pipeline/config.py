@@ -430,6 +430,9 @@ class PretrainingConfig(Table):
     """Shares of `max_steps` after each of which an artifact of that step is made, for evaluation while it trains."""
     log_every: Annotated[int, Field(ge=1), WHERE] = 50
     """Steps between two lines of progress; the curve keeps every step."""
+    floor_step: Annotated[int | None, Field(ge=1), WHERE] = None
+    """The step by which the masked-LM loss must be under the entropy of the words' frequencies, which a model reaches
+    that has learned nothing else; a training that isn't there stops. None: none is asked for."""
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "PretrainingConfig":
@@ -525,6 +528,14 @@ class Settings(BaseModel):
     lease_s: Annotated[float, Field(ge=0.5)] = 60.0
     """BERTMILL_LEASE_S: seconds without a heartbeat after which another run takes over a training. The same wherever
     one store is used."""
+    hang_s: Annotated[float, Field(gt=0)] = 300.0
+    """BERTMILL_HANG_S: seconds without a sign of life from any training rank after which they are taken for hung."""
+    hang_steps: Annotated[float, Field(ge=2)] = 20.0
+    """BERTMILL_HANG_STEPS: the same in usual steps; the longer of the two counts."""
+    start_s: Annotated[float, Field(gt=0)] = 1_800.0
+    """BERTMILL_START_S: the same while they load, compile, validate or store: whatever isn't a step."""
+    restarts: Annotated[int, Field(ge=0)] = 3
+    """BERTMILL_RESTARTS: how often hung ranks are started again from the last checkpoint, before the training fails."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":

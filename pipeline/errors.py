@@ -7,9 +7,11 @@
     ├── StoreError                the store can't be reached, read or written
     │   ├── CorruptArtifact       bytes that are not what the manifest says
     │   └── LeaseLost             another run has taken over the work
-    └── TrainingError             the ranks failed, or a loss was not finite
+    ├── TrainingError             the ranks failed or hung, a loss was not finite, nothing was learned
+    └── Preempted                 not a mistake: asked to stop, with a checkpoint; exit status 75
 
-The command line prints the sentence and exits with 2. Any other exception is a fault of ours, and keeps its trace.
+The command line prints the sentence and exits with the error's status: 2, where nothing else is said. Any other
+exception is a fault of ours, and keeps its trace.
 """
 
 import difflib
@@ -18,6 +20,9 @@ from collections.abc import Iterable
 
 class BertmillError(Exception):
     """A mistake or a condition that its reader can mend; the message says how."""
+
+    exit_status = 2
+    """What the command line ends with."""
 
 
 class ConfigError(BertmillError):
@@ -45,7 +50,14 @@ class LeaseLost(StoreError):
 
 
 class TrainingError(BertmillError):
-    """Pretraining stopped: a rank failed, or the loss was not finite."""
+    """Pretraining stopped: a rank failed or hung, the loss was not finite, or it didn't fall."""
+
+
+class Preempted(BertmillError):
+    """A training was asked to stop and has; the same command goes on from its checkpoint."""
+
+    exit_status = 75
+    """EX_TEMPFAIL of sysexits.h: run it again."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,14 +14,14 @@ PATIENCE_S = 10.0
 def launch_local(module: str, argument: Path, ranks: int, log: Path, poll: Callable[[], None]) -> int:
     """Run `python -m module argument` as `ranks` ranks; returns torchrun's exit status.
 
-    Their output goes to `log`. `poll` is called about five times a second while they run. Whatever ends this call, and
-    whatever ends this process, ends the ranks (tether.py).
+    Their output is added to `log`. `poll` is called about five times a second while they run. Whatever ends this call,
+    and whatever ends this process, ends the ranks (tether.py).
     """
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
+        *(sys.executable, "-m", "pipeline.launching.agent", "--standalone", "--local-addr", "127.0.0.1"),
         *("--max-restarts", "0", "--nproc-per-node", str(ranks), "-m", module, str(argument)),
     ]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=_environment(ranks)
         )
@@ -41,11 +42,11 @@ def _environment(ranks: int) -> dict[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Close the ranks' tether, then see torchrun off."""
+    """Close the ranks' tether, which ends them, and torchrun with them."""
     assert process.stdin is not None, "it was opened as a pipe"
     process.stdin.close()
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # where a rank is not at the tether yet
         try:
             process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:

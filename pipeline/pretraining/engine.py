@@ -84,9 +84,9 @@ def whole_config(config: PretrainingConfig, systems: dict[str, Any], world: int)
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": config.gradient_clipping,
+        "gradient_clipping": 0.0,  # guard.py clips, in the optimizer's kernel
         "fp16": {"enabled": False},
-        "bf16": {"enabled": bf16},
+        "bf16": {"enabled": bf16, "check_grad_overflow": False},  # guard.py does, without waiting for the device
         "zero_allow_untested_optimizer": True,
     }
     if bf16 and zero_stage(systems) == 1:

@@ -20,7 +20,7 @@ class Job:
     dataset: Artifact
     settings: Settings
     folder: Path
-    """Scratch of the launcher: rank 0 writes `progress.jsonl` there, a failing rank `error`."""
+    """Scratch of the launcher: rank 0 writes `progress.jsonl` there, each rank its heartbeat, a failing one `error`."""
     epoch: int | None = None
     """The lease's, under which the ranks commit their snapshots."""
 
@@ -35,6 +35,15 @@ class Job:
     @property
     def error(self) -> Path:
         return self.folder / "error"
+
+    @property
+    def beats(self) -> Path:
+        return self.folder / "beats"
+
+    @property
+    def log(self) -> Path:
+        """The ranks' output, beside which they put what is to be kept of a failure."""
+        return self.settings.home / "logs" / f"{self.recipe.name}-{self.recipe.fingerprint[:12]}.log"
 
     def write(self) -> Path:
         """Write the record; returns its path."""

@@ -23,6 +23,8 @@ from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job
+from pipeline.pretraining.preemption import passing_on, preempted
+from pipeline.pretraining.watchdog import Hung, Watchdog
 from pipeline.progress import Advance, progress
 from pipeline.store import Artifact, Holder, Lease, Store
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
@@ -36,7 +38,8 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     """Train an encoder on the dataset.
 
     Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher.
-    TrainingError where a rank fails; LeaseLost where another run has taken this one for dead.
+    TrainingError where a rank fails or hangs; Preempted where it was asked to stop; LeaseLost where another run has
+    taken this one for dead.
     """
     check_pretraining(config, dataset, store)
     with ExitStack() as stack:
@@ -121,13 +124,15 @@ def _shown_waiting(job: Job) -> Iterator[Callable[[Holder], None]]:
 
 
 def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
-    """Run the ranks to their end, or until the lease is lost; returns what ran where."""
+    """Run the ranks to their end, or until the lease is lost; returns what ran where.
+
+    Ranks that hang are started again from the last checkpoint. Raises Preempted where they were asked to stop.
+    """
     ranks = job.settings.ranks or local_ranks()
-    log_file = job.settings.home / "logs" / f"{job.recipe.name}-{job.recipe.fingerprint[:12]}.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    launcher = launcher_named(job.settings.launcher)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    job.log.write_bytes(b"")
     started, where, speeds = time.monotonic(), dict[str, Any](), list[float]()
-    log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, log_file)
+    log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     store.check_before_commit()
     with progress(f"pretraining {job.recipe.name}", job.config.max_steps) as advance:
         done = 0
@@ -136,7 +141,7 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
             nonlocal done
             if "resumed_at" in record:
                 where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
-                advance(record["resumed_at"])
+                advance(record["resumed_at"] - done)
                 done = record["resumed_at"]
                 lease.note({"step": done, "of": job.config.max_steps})
                 return
@@ -146,23 +151,43 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
             done = record["step"] + 1
             lease.note({"step": done, "of": job.config.max_steps})
 
-        def poll() -> None:
-            follow()
-            lease.check()
-
         job.progress.touch()
         with job.progress.open(encoding="utf-8") as lines:
             follow = _follower(lines, show)
-            status = launcher("pipeline.pretraining.worker", job.write(), ranks, log_file, poll)
-            follow()
-    if status != 0:
-        raise TrainingError(_failure(job, log_file, status))
+            for restarts in range(job.settings.restarts + 1):
+                try:
+                    _watched(job, ranks, lease, follow)
+                    break
+                except Hung as hung:
+                    if restarts == job.settings.restarts:
+                        raise
+                    log.warning("%s Starting again from the last checkpoint.", hung)
     return where | {
         "torch": version("torch"),
         "deepspeed": version("deepspeed"),
         "training_seconds": round(time.monotonic() - started, 1),
         "tokens_per_second": round(sum(speeds) / len(speeds)) if speeds else None,
     }
+
+
+def _watched(job: Job, ranks: int, lease: Lease, follow: Callable[[], None]) -> None:
+    """Run the ranks once, under the watchdog."""
+    shutil.rmtree(job.beats, ignore_errors=True)
+    watchdog = Watchdog(job.beats, job.log, job.settings)
+
+    def poll() -> None:
+        follow()
+        lease.check()
+        watchdog.look()
+
+    launcher = launcher_named(job.settings.launcher)
+    with passing_on(watchdog.ask_to_stop):
+        status = launcher("pipeline.pretraining.worker", job.write(), ranks, job.log, poll)
+    follow()
+    if status != 0:
+        raise TrainingError(_failure(job, status))
+    if (steps := watchdog.preempted_after) is not None:
+        raise preempted(job.recipe.name, steps, job.config.max_steps)
 
 
 def _follower(lines: IO[str], show: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
@@ -178,13 +203,13 @@ def _follower(lines: IO[str], show: Callable[[dict[str, Any]], None]) -> Callabl
     return follow
 
 
-def _failure(job: Job, log_file: Path, status: int) -> str:
+def _failure(job: Job, status: int) -> str:
     if job.error.exists():
         return job.error.read_text(encoding="utf-8")
-    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line.strip() for line in lines if "Error" in line and "ChildFailedError" not in line]
     what = errors[-1] if errors else f"exit status {status}"
-    return f"A training rank failed: {what}. The whole output is in {log_file}; checkpoints are kept, so run again."
+    return f"A training rank failed: {what}. The whole output is in {job.log}; checkpoints are kept, so run again."
 
 
 def _curve(files: list[Any], store: Store) -> Iterator[str]:

@@ -4,10 +4,16 @@ import sys
 from pathlib import Path
 
 from pipeline.launching.tether import exit_with_launcher
+from pipeline.pretraining.heartbeat import Heartbeat, stacks_on_request
+from pipeline.pretraining.preemption import Preemption
 
 
-def main(path: Path) -> None:
-    """Train the job, from its newest checkpoint where there is one, and leave the snapshot `trained`."""
+def main(path: Path, preemption: Preemption) -> None:
+    """Train the job, from its newest checkpoint where there is one, and leave the snapshot `trained`.
+
+    Where this or another rank is asked to stop before, it leaves a checkpoint and ends as if all were well: torchrun
+    would take any other status for a failure, and end the ranks that still store theirs.
+    """
     import json
     import logging
     import os
@@ -18,7 +24,7 @@ def main(path: Path) -> None:
     import torch.distributed as dist
 
     from pipeline.dataset.samples import Samples
-    from pipeline.errors import BertmillError
+    from pipeline.errors import BertmillError, Preempted
     from pipeline.pretraining.checkpoint import Checkpoints, Place
     from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config, zero_stage
     from pipeline.pretraining.export import save_pretrained
@@ -30,6 +36,7 @@ def main(path: Path) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     job = Job.read(path)
+    heartbeat = Heartbeat(job.beats, int(os.environ["RANK"]))
     config = job.config
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     deepspeed = import_deepspeed()
@@ -77,7 +84,11 @@ def main(path: Path) -> None:
                 curve=curve,
                 report=report,
                 checkpoint=lambda step: checkpoints.save(engine, step, curve),
+                heartbeat=heartbeat,
+                preemption=preemption,
+                diagnosis=lambda step: job.log.with_suffix(f".step-{step}.json"),
             )
+        heartbeat.beat("finishing", config.max_steps)
         checkpoints.drain(job.settings.store_deadline_s)
         weights = whole_weights(engine, place)
         if rank == 0:
@@ -86,6 +97,9 @@ def main(path: Path) -> None:
             parameters = sum(parameter.numel() for parameter in weights.values())
             work.commit(TRAINED, [*files, work.add(curve, "curve.jsonl")], {"parameters": parameters})
         dist.barrier()
+        heartbeat.beat("done", config.max_steps)
+    except Preempted:
+        pass
     except BertmillError as error:
         job.error.write_text(str(error), encoding="utf-8")
         raise SystemExit(2) from None
@@ -97,4 +111,7 @@ def main(path: Path) -> None:
 
 if __name__ == "__main__":
     exit_with_launcher()
-    main(Path(sys.argv[1]))
+    stacks_on_request()
+    asked = Preemption()
+    asked.listen()
+    main(Path(sys.argv[1]), asked)

@@ -1,0 +1,58 @@
+"""Being asked to stop: SIGTERM or SIGUSR1 to any rank or to the launcher ends the training at a step's end.
+
+A handler only notes it. The note rides on an all-reduce that the step does anyway, so all ranks stop after the same
+step, whichever of them was told; they keep a checkpoint and end as if all were well, and the command ends with status
+75 (EX_TEMPFAIL of sysexits.h): the same command goes on from there. Slurm's `--signal=USR1@120`, a cluster that drains
+a node and Prefect's cancel come this way. Costs nothing. Leaving at once, as on any other signal, would cost the steps
+since the last checkpoint.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.errors import Preempted
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Preemption:
+    """Whether this rank was asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def listen(self) -> None:
+        """Note the signals from now on, for the process' life. Only the main thread can."""
+        for each in SIGNALS:
+            signal.signal(each, self._note)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+@contextmanager
+def passing_on(tell: Callable[[], None]) -> Iterator[None]:
+    """Within this context, call `tell` when this process is asked to stop, instead of ending it.
+
+    In a thread other than the main one, whose process' signals are another's business, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, lambda *_: tell()) for each in SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def preempted(name: str, step: int, max_steps: int) -> Preempted:
+    """What to tell the user of a training that stopped after `step` steps."""
+    return Preempted(
+        f"The training of {name} was asked to stop, and did so after {step:,} of {max_steps:,} steps, with a "
+        f"checkpoint. Run the same command again to go on from there."
+    )
