@@ -381,6 +381,9 @@ class PretrainingConfig(Table):
 
     name: Annotated[str, WHERE]
     """The artifact's name in the store."""
+    init: Annotated[str | None, WHERE] = None
+    """What training goes on from: `pretraining/NAME@VERSION`, or the path of a Hugging Face folder, relative to the
+    preset's folder. What it leads to counts, and decides what of the architecture isn't stated. None: from the seed."""
     hidden_size: Annotated[int, Field(ge=8)] = 768
     num_hidden_layers: Annotated[int, Field(ge=1)] = 12
     num_attention_heads: Annotated[int, Field(ge=1)] = 12
@@ -547,9 +550,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def is_reference(text: Any) -> bool:
-    """Whether what names a vocabulary is a reference into the store, and not a path."""
-    return isinstance(text, str) and text.startswith("vocabulary/") and "@" in text
+def is_reference(text: Any, kind: str) -> bool:
+    """Whether what names an artifact of that kind is a reference into the store, and not a path."""
+    return isinstance(text, str) and text.startswith(f"{kind}/") and "@" in text
 
 
 def bound(plug: Plug | Source, functions: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:
