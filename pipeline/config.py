@@ -429,7 +429,7 @@ class PretrainingConfig(Table):
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "PretrainingConfig":
-        if self.hidden_size % self.num_attention_heads:
+        if self.init is None and self.hidden_size % self.num_attention_heads:  # a parent decides both
             raise ValueError(
                 f"hidden_size {self.hidden_size} can't be split over num_attention_heads {self.num_attention_heads}; "
                 f"choose a multiple"
