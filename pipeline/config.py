@@ -382,6 +382,9 @@ class PretrainingConfig(Table):
 
     name: Annotated[str, WHERE]
     """The artifact's name in the store."""
+    init: Annotated[str | None, WHERE] = None
+    """What training goes on from: `pretraining/NAME@VERSION`, or the path of a Hugging Face folder, relative to the
+    preset's folder. What it leads to counts, and decides what of the architecture isn't stated. None: from the seed."""
     hidden_size: Annotated[int, Field(ge=8)] = 768
     num_hidden_layers: Annotated[int, Field(ge=1)] = 12
     num_attention_heads: Annotated[int, Field(ge=1)] = 12
@@ -436,7 +439,7 @@ class PretrainingConfig(Table):
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "PretrainingConfig":
-        if self.hidden_size % self.num_attention_heads:
+        if self.init is None and self.hidden_size % self.num_attention_heads:  # a parent decides both
             raise ValueError(
                 f"hidden_size {self.hidden_size} can't be split over num_attention_heads {self.num_attention_heads}; "
                 f"choose a multiple"
@@ -570,9 +573,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def is_reference(text: Any) -> bool:
-    """Whether what names a vocabulary is a reference into the store, and not a path."""
-    return isinstance(text, str) and text.startswith("vocabulary/") and "@" in text
+def is_reference(text: Any, kind: str) -> bool:
+    """Whether what names an artifact of that kind is a reference into the store, and not a path."""
+    return isinstance(text, str) and text.startswith(f"{kind}/") and "@" in text
 
 
 def bound(plug: Plug | Source, functions: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:

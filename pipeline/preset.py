@@ -72,7 +72,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make relative paths relative to the preset that names them, wherever the run is started."""
-    corpus, vocabulary, dataset = values.get("corpus"), values.get("vocabulary"), values.get("dataset")
+    corpus, vocabulary, dataset, pretraining = (values.get(stage) for stage in STAGES[:4])
     if isinstance(corpus, dict):
         for key in ("sources", "decontaminate"):
             for source in _tables(corpus.get(key)):
@@ -80,11 +80,13 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         _anchor(corpus, "excluded", folder)
     if isinstance(vocabulary, dict):
         for existing in _tables([vocabulary.get("base")]) + _tables(vocabulary.get("compare")):
-            if not is_reference(existing.get("vocabulary")):
+            if not is_reference(existing.get("vocabulary"), "vocabulary"):
                 _anchor(existing, "vocabulary", folder)
     if isinstance(dataset, dict):
         for segmenter in _tables([dataset.get("segmenter")]):
             _anchor(segmenter, "dictionary", folder)
+    if isinstance(pretraining, dict) and not is_reference(pretraining.get("init"), "pretraining"):
+        _anchor(pretraining, "init", folder)
 
 
 def _tables(values: Any) -> list[dict[str, Any]]:

@@ -86,6 +86,20 @@ def test_where_an_existing_vocabulary_lies_does_not_count_and_how_it_is_read_doe
     assert identity('vocabulary.base={vocabulary="/one", new_words="append"}') != one
 
 
+def test_what_training_starts_from_is_relative_to_its_preset_and_a_reference_is_left_alone(tmp_path: Path) -> None:
+    for given, anchored in (("bert", str(tmp_path / "bert")), ("pretraining/mine@latest", "pretraining/mine@latest")):
+        text = f'extends = "tiny"\n[pretraining]\ninit = "{given}"\n'
+        mine = load_preset(write(tmp_path / "mine.toml", text)).pretraining
+        assert mine.init == anchored
+        assert mine.identity() == load_preset("tiny").pretraining.identity(), "what it leads to counts, as a parent"
+
+
+def test_with_a_parent_a_preset_may_state_a_part_of_the_architecture() -> None:
+    with pytest.raises(ConfigError, match="can't be split over num_attention_heads"):
+        load_preset("base_en", ["pretraining.hidden_size=1000"])
+    load_preset("base_en", ["pretraining.hidden_size=1000", "pretraining.init=bert"])
+
+
 def test_values_equal_to_the_default_do_not_count() -> None:
     tiny = load_preset("tiny")
     spelled_out = load_preset("tiny", [f"pretraining.adam_beta1={tiny.pretraining.adam_beta1}"])

@@ -12,6 +12,11 @@ TRAINED = "trained"
 """The snapshot of a finished training; sorts after every step's."""
 
 
+def training_recipe(config: PretrainingConfig, dataset: Artifact, initial: Artifact | None = None) -> Recipe:
+    """All that decides a training, of a config that its parent has been asked for (`started_from`)."""
+    return Recipe("pretraining", config, SCHEMA, parents=(dataset, initial) if initial else (dataset,))
+
+
 @dataclass(frozen=True)
 class Job:
     """One training, for any number of ranks."""
@@ -23,10 +28,12 @@ class Job:
     """Scratch of the launcher: rank 0 writes `progress.jsonl` there, each rank its heartbeat, a failing one `error`."""
     epoch: int | None = None
     """The lease's, under which the ranks commit their snapshots."""
+    initial: Artifact | None = None
+    """What training starts from; None starts from the seed."""
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe("pretraining", self.config, SCHEMA, parents=(self.dataset,))
+        return training_recipe(self.config, self.dataset, self.initial)
 
     @property
     def progress(self) -> Path:
@@ -53,6 +60,7 @@ class Job:
             "dataset": asdict(self.dataset),
             "settings": self.settings.model_dump(mode="json"),
             "epoch": self.epoch,
+            "initial": self.initial and asdict(self.initial),
         }
         path.write_text(json.dumps(record), encoding="utf-8")
         return path
@@ -67,4 +75,5 @@ class Job:
             Settings.model_validate(record["settings"]),
             path.parent,
             record["epoch"],
+            Artifact(**record["initial"]) if record["initial"] else None,
         )

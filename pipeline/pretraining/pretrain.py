@@ -22,11 +22,12 @@ from pipeline.errors import ConfigError, TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
-from pipeline.pretraining.job import SCHEMA, TRAINED, Job
+from pipeline.pretraining.initial import initial_record, log_start, started_from
+from pipeline.pretraining.job import SCHEMA, TRAINED, Job, training_recipe
 from pipeline.pretraining.preemption import passing_on, preempted
 from pipeline.pretraining.watchdog import Hung, Watchdog
 from pipeline.progress import Advance, progress
-from pipeline.store import Artifact, Holder, Lease, Store
+from pipeline.store import Artifact, Holder, Lease, Recipe, Store
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
 
 __all__ = ["SCHEMA", "pretrain"]
@@ -34,16 +35,23 @@ LAST_STEPS = 100
 log = logging.getLogger("bertmill")
 
 
-def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, force: bool = False) -> Artifact:
-    """Train an encoder on the dataset.
+def pretraining_recipe(config: PretrainingConfig, dataset: Artifact, store: Store) -> Recipe:
+    """All that decides the training; a folder that it starts from is imported. Raises as `started_from`."""
+    config, initial = started_from(config, store)
+    return training_recipe(config, dataset, initial)
 
-    Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher.
-    TrainingError where a rank fails or hangs; Preempted where it was asked to stop; LeaseLost where another run has
-    taken this one for dead.
+
+def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, force: bool = False) -> Artifact:
+    """Train an encoder on the dataset, from the seed or from what `init` names.
+
+    Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher,
+    an architecture that isn't the parent's. TrainingError where a rank fails or hangs; Preempted where it was asked to
+    stop; LeaseLost where another run has taken this one for dead.
     """
+    config, initial = started_from(config, store)
     check_pretraining(config, dataset, store)
     with ExitStack() as stack:
-        job = stack.enter_context(_job(config, dataset, store))
+        job = stack.enter_context(_job(config, dataset, initial, store))
         if not force and (found := store.find(job.recipe)):
             log.info("found %s", found)
             return found
@@ -57,6 +65,10 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         work = store.work(job.recipe, lease.epoch)
         if force:
             work.clear()
+        vocabulary = store.parent(dataset, "vocabulary")
+        start = {"init": initial_record(initial, vocabulary, store)} if initial else {}
+        for record in start.values():
+            log_start(record)
         run = _launch(job, store, lease) if TRAINED not in work.names() else {}
         lease.check()
         files, record = work.load(TRAINED)
@@ -64,7 +76,6 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            vocabulary = store.parent(dataset, "vocabulary")
             for name in TOKENIZER_FILES:
                 draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
             made = draft.commit(
@@ -72,7 +83,8 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
                     "steps": len(curve),
                     "tokens": sum(line["tokens"] for line in curve),
                     "parameters": record["parameters"],
-                },
+                }
+                | start,
                 metrics=_last(curve),
                 producer=run,
             )
@@ -86,19 +98,25 @@ def check_pretraining(config: PretrainingConfig, dataset: Artifact, store: Store
     """ConfigError for whatever would fail later; costs one manifest."""
     systems_config(config.deepspeed)
     launcher_named(store.settings.launcher)
-    length = store.manifest(dataset).totals["max_seq_length"]
+    check_positions(config, store.manifest(dataset).totals["max_seq_length"], str(dataset))
+
+
+def check_positions(config: PretrainingConfig, length: int, what: str) -> None:
+    """ConfigError where samples of up to `length` tokens are longer than the encoder has positions."""
     if length > config.max_position_embeddings:
+        do = "Take a dataset of shorter samples" if config.init else "Raise it, or take a dataset of shorter samples"
+        theirs = f", all that {config.init} has" if config.init else ""
         raise ConfigError(
-            f"{dataset} has samples of up to {length} tokens, over pretraining.max_position_embeddings "
-            f"{config.max_position_embeddings}. Raise it, or take a dataset of shorter samples."
+            f"{what} has samples of up to {length} tokens, over pretraining.max_position_embeddings "
+            f"{config.max_position_embeddings}{theirs}. {do}."
         )
 
 
 @contextmanager
-def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator[Job]:
+def _job(config: PretrainingConfig, dataset: Artifact, initial: Artifact | None, store: Store) -> Iterator[Job]:
     folder = Path(tempfile.mkdtemp(prefix="bertmill-job-"))
     try:
-        yield Job(config, dataset, store.settings, folder)
+        yield Job(config, dataset, store.settings, folder, initial=initial)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -20,13 +20,12 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
 
     Raises ConfigError for a step that it didn't take, or text that may not be shown.
     """
-    manifest = store.manifest(pretraining)
+    manifest, dataset = store.manifest(pretraining), store.parent(pretraining, "dataset")
     config = PretrainingConfig.model_validate(manifest.config)
     if not 0 <= step < manifest.totals["steps"]:
         raise ConfigError(
             f"{pretraining} took {manifest.totals['steps']:,} steps, numbered from 0; step {step} is none of them."
         )
-    dataset = store.parent(pretraining, "dataset")
     if shown:
         check_shown(dataset, store)
     samples = Samples(store, dataset)

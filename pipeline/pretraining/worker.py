@@ -29,6 +29,7 @@ def main(path: Path, preemption: Preemption) -> None:
     from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config, zero_stage
     from pipeline.pretraining.export import save_pretrained
     from pipeline.pretraining.fragments import whole_weights
+    from pipeline.pretraining.initial import start_from
     from pipeline.pretraining.job import TRAINED, Job
     from pipeline.pretraining.loop import train
     from pipeline.pretraining.model import BertForPreTraining
@@ -61,6 +62,8 @@ def main(path: Path, preemption: Preemption) -> None:
         if resume is not None:
             resume.fill(model)
             shutil.copyfile(resume.curve, curve)
+        elif job.initial is not None:
+            start_from(model, config, job.initial, store.parent(job.dataset, "vocabulary"), store)
         engine = initialise(model, config, systems, world)
         if resume is not None:
             resume.restore(engine, place)
