@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.config import PretrainingConfig, Settings
-from pipeline.store import Artifact, Recipe
+from pipeline.pretraining.phases import mixture_identity, named_datasets, settled
+from pipeline.store import Artifact, Recipe, Store
 
 SCHEMA = 2
 TRAINED = "trained"
@@ -17,16 +18,20 @@ class Job:
     """One training, for any number of ranks."""
 
     config: PretrainingConfig
+    """Settled."""
     dataset: Artifact
     settings: Settings
     folder: Path
     """Scratch of the launcher: rank 0 writes `progress.jsonl` there, a failing rank `error`."""
     epoch: int | None = None
     """The lease's, under which the ranks commit their snapshots."""
+    others: tuple[Artifact, ...] = ()
+    """Datasets that the phases name beside it."""
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe("pretraining", self.config, SCHEMA, parents=(self.dataset,))
+        extra = mixture_identity(self.config, self.others)
+        return Recipe("pretraining", self.config, SCHEMA, parents=(self.dataset, *self.others), extra=extra)
 
     @property
     def progress(self) -> Path:
@@ -42,6 +47,7 @@ class Job:
         record = {
             "config": self.config.model_dump(mode="json"),
             "dataset": asdict(self.dataset),
+            "others": [asdict(each) for each in self.others],
             "settings": self.settings.model_dump(mode="json"),
             "epoch": self.epoch,
         }
@@ -58,4 +64,11 @@ class Job:
             Settings.model_validate(record["settings"]),
             path.parent,
             record["epoch"],
+            tuple(Artifact(**each) for each in record["others"]),
         )
+
+
+def pretraining_recipe(config: PretrainingConfig, dataset: Artifact, store: Store) -> Recipe:
+    """All that decides a training; raises as `settled`."""
+    config = settled(config, dataset, store)
+    return Job(config, dataset, store.settings, Path(), others=named_datasets(config, store)).recipe

@@ -16,12 +16,9 @@ import torch
 import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.batches import Batch, step_batches
-from pipeline.dataset.dealing import fixed_capacity
 from pipeline.dataset.loading import steps_ahead
+from pipeline.dataset.plan import Plan
 from pipeline.dataset.randomness import mixed
-from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Steps
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoint import Place
 from pipeline.pretraining.model import TensorBatch
@@ -32,7 +29,7 @@ Report = Callable[[dict[str, Any]], None]
 
 def train(
     engine: Any,
-    samples: Samples,
+    plan: Plan,
     config: PretrainingConfig,
     place: Place,
     *,
@@ -41,24 +38,17 @@ def train(
     report: Report,
     checkpoint: Callable[[int], None],
 ) -> None:
-    """Train from step `start` to `max_steps`.
+    """Train from step `start` to the plan's end.
 
     Rank 0 appends a line to `curve` for each step (nothing in it depends on time) and calls `report` every `log_every`
     steps; all ranks call `checkpoint` every `checkpoint_every` steps. Raises TrainingError where the loss or its
     gradient is not finite: before that step is written anywhere.
     """
     device = engine.device
-    micro_batch_size = config.train_micro_batch_size_per_gpu
-    steps = Steps([(samples, 1.0)], train_batch_size=config.train_batch_size, seed=config.seed)
-    capacity = fixed_capacity(steps, micro_batch_size=micro_batch_size, world=place.world, device=device.type)
-    has_pairs = samples.config.pairs != "none"
+    has_pairs = plan.pairs != "none"
     tokens_seen, since = 0, time.monotonic()
 
-    def make(step: int) -> list[Batch]:
-        where = {"rank": place.rank, "world": place.world}
-        return step_batches(steps, step, micro_batch_size=micro_batch_size, **where, capacity=capacity)
-
-    loader = closing(steps_ahead(make, start, config.max_steps, config.loader_workers))
+    loader = closing(steps_ahead(lambda step: plan.batches(step, place.rank), start, len(plan), config.loader_workers))
     with curve.open("a", encoding="utf-8") as lines, loader as made:
         for step, batches in enumerate(made, start):
             own = [(b.predictions, b.sequences, b.tokens) for b in batches]
@@ -113,7 +103,7 @@ def train(
                     now = time.monotonic()
                     report(record | {"tokens_per_second": tokens_seen / (now - since)})
                     tokens_seen, since = 0, now
-            if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.max_steps:
+            if (step + 1) % config.checkpoint_every == 0 and step + 1 < len(plan):
                 lines.flush()
                 checkpoint(step + 1)
 

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.config import PretrainingConfig
-from pipeline.errors import ConfigError, TrainingError
+from pipeline.errors import TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job
+from pipeline.pretraining.phases import named_datasets, settled
+from pipeline.pretraining.schedule import schedule_of
 from pipeline.progress import Advance, progress
 from pipeline.store import Artifact, Holder, Lease, Store
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
@@ -38,7 +40,8 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher.
     TrainingError where a rank fails; LeaseLost where another run has taken this one for dead.
     """
-    check_pretraining(config, dataset, store)
+    check_pretraining(config, store)
+    config = settled(config, dataset, store)
     with ExitStack() as stack:
         job = stack.enter_context(_job(config, dataset, store))
         if not force and (found := store.find(job.recipe)):
@@ -79,23 +82,18 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     return made
 
 
-def check_pretraining(config: PretrainingConfig, dataset: Artifact, store: Store) -> None:
-    """ConfigError for whatever would fail later; costs one manifest."""
+def check_pretraining(config: PretrainingConfig, store: Store) -> None:
+    """ConfigError for whatever would fail later; costs nothing."""
     systems_config(config.deepspeed)
+    schedule_of(config)
     launcher_named(store.settings.launcher)
-    length = store.manifest(dataset).totals["max_seq_length"]
-    if length > config.max_position_embeddings:
-        raise ConfigError(
-            f"{dataset} has samples of up to {length} tokens, over pretraining.max_position_embeddings "
-            f"{config.max_position_embeddings}. Raise it, or take a dataset of shorter samples."
-        )
 
 
 @contextmanager
 def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator[Job]:
     folder = Path(tempfile.mkdtemp(prefix="bertmill-job-"))
     try:
-        yield Job(config, dataset, store.settings, folder)
+        yield Job(config, dataset, store.settings, folder, others=named_datasets(config, store))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,7 +109,7 @@ def _shown_waiting(job: Job) -> Iterator[Callable[[Holder], None]]:
             nonlocal advance, done
             if advance is None:
                 log.info("%s is trained by %s already: waiting for it", job.recipe.name, holder)
-                bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.max_steps)
+                bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.steps)
                 advance = stack.enter_context(bar)
             step = holder.note.get("step", done)
             advance(step - done, f"{holder}, heard of {holder.age_s:.0f} s ago")
@@ -129,7 +127,7 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     started, where, speeds = time.monotonic(), dict[str, Any](), list[float]()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, log_file)
     store.check_before_commit()
-    with progress(f"pretraining {job.recipe.name}", job.config.max_steps) as advance:
+    with progress(f"pretraining {job.recipe.name}", job.config.steps) as advance:
         done = 0
 
         def show(record: dict[str, Any]) -> None:
@@ -138,13 +136,13 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
                 where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
                 advance(record["resumed_at"])
                 done = record["resumed_at"]
-                lease.note({"step": done, "of": job.config.max_steps})
+                lease.note({"step": done, "of": job.config.steps})
                 return
             speeds.append(record["tokens_per_second"])
             note = f"loss {record['loss']:.3f}, {record['tokens_per_second']:,.0f} tokens/s"
             advance(record["step"] + 1 - done, note)
             done = record["step"] + 1
-            lease.note({"step": done, "of": job.config.max_steps})
+            lease.note({"step": done, "of": job.config.steps})
 
         def poll() -> None:
             follow()

@@ -17,7 +17,6 @@ def main(path: Path) -> None:
     import torch
     import torch.distributed as dist
 
-    from pipeline.dataset.samples import Samples
     from pipeline.errors import BertmillError
     from pipeline.pretraining.checkpoint import (
         Place,
@@ -31,6 +30,7 @@ def main(path: Path) -> None:
     from pipeline.pretraining.job import TRAINED, Job
     from pipeline.pretraining.loop import train
     from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.phases import open_samples, plan_of
     from pipeline.store import open_store
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -47,7 +47,6 @@ def main(path: Path) -> None:
     work = store.work(job.recipe, job.epoch)
     systems = systems_config(config.deepspeed)
     place = Place(rank, world, zero_stage(systems))
-    samples = Samples(store, job.dataset)
     vocabulary_size = store.manifest(job.dataset).totals["vocabulary_size"]
     folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
     curve = folder / "curve.jsonl"
@@ -58,6 +57,7 @@ def main(path: Path) -> None:
         if resume is not None:
             model.load_state_dict(resume.weights)
             shutil.copyfile(resume.curve, curve)
+        samples = open_samples(config, job.dataset, store)
         engine = initialise(model, config, systems, world)
         if resume is not None:
             restore_partition(engine, resume.partition)
@@ -74,7 +74,7 @@ def main(path: Path) -> None:
                 )
             train(
                 engine,
-                samples,
+                plan_of(config, samples, world=world, device=str(engine.device)),
                 config,
                 place,
                 start=start,
