@@ -88,7 +88,7 @@ def recipe_of(stage: str, preset: Preset, store: Store, given: Mapping[str, str]
         corpus, vocabulary = inputs
         return dataset_recipe(preset.dataset, corpus, vocabulary, store)
     if stage == "pretraining":
-        from pipeline.pretraining.pretrain import pretraining_recipe
+        from pipeline.pretraining.job import pretraining_recipe
 
         return pretraining_recipe(preset.pretraining, inputs[0], store)
     from pipeline.evaluation.evaluate import SCHEMA
@@ -107,7 +107,8 @@ def check_preset(preset: Preset, store: Store) -> None:
     from pipeline.launching import launcher_named
     from pipeline.pretraining.engine import systems_config
     from pipeline.pretraining.initial import started_from
-    from pipeline.pretraining.pretrain import check_positions
+    from pipeline.pretraining.phases import check_positions, phases_of
+    from pipeline.pretraining.schedule import schedule_of
     from pipeline.vocabulary.existing import check_vocabulary
 
     check_dataset(preset.dataset, store)
@@ -116,9 +117,11 @@ def check_preset(preset: Preset, store: Store) -> None:
     for stage in STAGES:
         checked_name(getattr(preset, stage).name)
     systems_config(preset.pretraining.deepspeed)
+    schedule_of(preset.pretraining)
     launcher_named(store.settings.launcher)
     corpus_recipe(preset.corpus, store)
     check_vocabulary(preset.vocabulary, store)
     store.check_writable()
     config, _ = started_from(preset.pretraining, store)
-    check_positions(config, preset.dataset.max_seq_length, f"dataset/{preset.dataset.name}")
+    lengths = [each.max_seq_length or preset.dataset.max_seq_length for each in phases_of(config)]
+    check_positions(config, max(lengths), f"dataset/{preset.dataset.name}")

@@ -118,6 +118,23 @@ def test_where_it_runs_does_not_count() -> None:
         (["pretrainin.max_steps=3"], "unknown key pretrainin. Did you mean 'pretraining'?"),
         (["pretraining.max_steps=-3"], "pretraining.max_steps is -3: Input should be greater than or equal to 1"),
         (["pretraining.num_attention_heads=7"], "can't be split over num_attention_heads 7"),
+        (["pretraining.max_tokens=9", "pretraining.max_steps=9"], "give one of max_steps and max_tokens, and not both"),
+        (
+            ["pretraining.phases=[{ share = 0.6 }, { share = 0.6 }]"],
+            "the phases' shares add up to 1.2; they must make 1",
+        ),
+        (["pretraining.phases=[{ steps = 9 }]"], "steps add up to 9, where max_steps is 1100; set max_steps to 9, or"),
+        (
+            ["pretraining.phases=[{ share = 1 }, { steps = 9 }]"],
+            "each of the phases must have a share, or each of them",
+        ),
+        (["pretraining.phases=[{ share = 1, steps = 9 }]"], "and none of them both"),
+        (
+            ["pretraining.phases=[{ steps = 9 }]", "pretraining.max_tokens=9"],
+            "give each of the phases a share, not steps",
+        ),
+        (["pretraining.phases=[{ share = 1, max_seq_length = 256 }]"], "256, over max_position_embeddings 128; raise"),
+        (["pretraining.phases=[{ share = 1, max_seq_length = 96 }]"], "have up to dataset.max_seq_length 64; raise"),
         (["dataset.max_seq_length=256"], "dataset.max_seq_length 256 is over pretraining.max_position_embeddings 128"),
         (["vocabulary.tokens=['mill ']"], "the token 'mill ' is empty or has a blank at an end; take it away"),
         (["vocabulary.tokens=['##ing']"], "the token '##ing' begins with ##"),
@@ -136,6 +153,24 @@ def test_a_wrong_value_is_named_with_what_to_do(overrides: list[str], sentence: 
     with pytest.raises(ConfigError) as error:
         load_preset("tiny", overrides)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["max_steps", "max_tokens"])
+def test_a_budget_of_one_kind_takes_the_place_of_one_of_the_other_that_a_preset_extends(
+    key: str, tmp_path: Path
+) -> None:
+    below = write(tmp_path / "below.toml", f'extends = "tiny"\n[pretraining]\n{key} = 7\n')
+    above = write(tmp_path / "above.toml", 'extends = "below.toml"\n[pretraining]\nmax_tokens = 9\n')
+    for tables in (load_preset(str(above)), load_preset(str(below), ["pretraining.max_tokens=9"])):
+        assert (tables.pretraining.max_steps, tables.pretraining.max_tokens) == (None, 9)
+    back = load_preset(str(above), ["pretraining.max_steps=5"]).pretraining
+    assert (back.max_steps, back.max_tokens) == (5, None)
+
+
+def test_where_a_phase_runs_does_not_count() -> None:
+    phase = "pretraining.phases=[{{ share = 1, train_micro_batch_size_per_gpu = {} }}]"
+    one, other = (load_preset("tiny", [phase.format(size)]).pretraining for size in (4, 8))
+    assert one.identity() == other.identity() != load_preset("tiny").pretraining.identity()
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:

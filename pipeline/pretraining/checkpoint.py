@@ -243,7 +243,7 @@ class Checkpoints:
 
 def is_due(config: PretrainingConfig, step: int) -> bool:
     """Whether a checkpoint is to be taken when `step` steps are done; the last one ends in the artifact instead."""
-    return step < config.max_steps and (step % config.checkpoint_every == 0 or step in config.snapshot_steps)
+    return step < config.steps and (step % config.checkpoint_every == 0 or step in config.snapshot_steps)
 
 
 def _host_memory(count: int) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ Legend: T tokens, S sequences, M predictions, h hidden size, V vocabulary.
 """
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from pipeline.dataset.batches import Batch
 from pipeline.pretraining.attention import Layout, packed_attention
 
 MULTIPLE = 64
+Reduction = Literal["sum", "none"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TensorBatch:
 
 
 class Losses(NamedTuple):
-    """Sums, not means: the step divides by the counts of the whole batch, whatever its split."""
+    """Sums, not means: the step divides by the counts of the whole batch, whatever its split. Or each by itself."""
 
     masked_lm: Tensor
     """Cross-entropy over the M predictions, float32, in nats."""
@@ -139,11 +140,9 @@ class BertForPreTraining(nn.Module):
         logits = F.linear(transformed, self.word_embeddings.weight, self.decoder_bias)
         return logits[:, : self.vocabulary_size].float()
 
-    def masked_lm(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """[M, h] and what stood there, [M], to the sum of cross-entropies and the count of right predictions."""
-        logits = self.masked_lm_logits(hidden)
-        correct = (logits.detach().argmax(-1) == labels).sum()
-        return F.cross_entropy(logits, labels, reduction="sum"), correct
+    def masked_lm(self, hidden: Tensor, labels: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+        """[M, h] and what stood there, [M], to cross-entropies and whether predictions are right."""
+        return _scored(self.masked_lm_logits(hidden), labels, reduction)
 
     def next_sentence_logits(self, hidden: Tensor, layout: Layout) -> Tensor:
         """[T, h] to [S, 2] float32, from each sequence's [CLS]."""
@@ -151,14 +150,17 @@ class BertForPreTraining(nn.Module):
         logits: Tensor = self.next_sentence(torch.tanh(self.pooler(first))).float()
         return logits
 
-    def forward(self, batch: TensorBatch) -> Losses:
+    def forward(self, batch: TensorBatch, reduction: Reduction = "sum") -> Losses:
         """The losses of a micro-batch."""
         hidden = self.encode(batch)
-        masked_lm, correct = self.masked_lm(hidden.index_select(0, batch.masked_positions), batch.masked_lm_labels)
+        masked = hidden.index_select(0, batch.masked_positions)
+        masked_lm, masked_lm_correct = self.masked_lm(masked, batch.masked_lm_labels, reduction)
         sentence = self.next_sentence_logits(hidden, batch.layout)
-        return Losses(
-            masked_lm,
-            F.cross_entropy(sentence, batch.next_sentence_label, reduction="sum"),
-            correct,
-            (sentence.detach().argmax(-1) == batch.next_sentence_label).sum(),
-        )
+        next_sentence, next_sentence_correct = _scored(sentence, batch.next_sentence_label, reduction)
+        return Losses(masked_lm, next_sentence, masked_lm_correct, next_sentence_correct)
+
+
+def _scored(logits: Tensor, labels: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+    """[N, classes] and [N] to cross-entropies and whether the likeliest is the label: sums, or [N] each."""
+    correct = logits.detach().argmax(-1) == labels
+    return F.cross_entropy(logits, labels, reduction=reduction), correct.sum() if reduction == "sum" else correct

@@ -22,8 +22,9 @@ from pipeline.errors import ConfigError, InputError, UnknownReference
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.finetune import padded
 from pipeline.pretraining.initial import initial_record, mean_rows, sources_of, start_from, started_from
+from pipeline.pretraining.job import pretraining_recipe
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
-from pipeline.pretraining.pretrain import pretrain, pretraining_recipe
+from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.seen import batch_texts
 from pipeline.store import Artifact, Store
 from pipeline.store.lineage import as_tree, lineage_of
