@@ -34,6 +34,7 @@ class _Where:
 
 WHERE = _Where()
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Table(BaseModel):
@@ -376,11 +377,45 @@ class DatasetConfig(Table):
         return self
 
 
+class MixedDataset(Table):
+    """A dataset in the mixture of a phase."""
+
+    dataset: Annotated[str | None, WHERE] = None
+    """A reference, `dataset/NAME@VERSION`. What it leads to counts. None: the training's own."""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Its share of the phase's samples, relative to the others' weights."""
+
+
+class PhaseConfig(Table):
+    """Steps of a training that are alike."""
+
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Its part of the budget, of `max_steps` or `max_tokens`. All phases have one, adding up to 1, or none has."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Its optimizer steps. All phases have them, adding up to `max_steps`, or none has."""
+    max_seq_length: Annotated[int, Field(ge=8, le=512)] | None = None
+    """Tokens in a sample at most: longer rows are cut, a pair to the end of A and the start of B. None: none is."""
+    train_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Samples in an optimizer step. None: as the training's."""
+    train_micro_batch_size_per_gpu: Annotated[Annotated[int, Field(ge=1)] | None, WHERE] = None
+    """Samples a rank takes at once. None: as the training's."""
+    datasets: tuple[MixedDataset, ...] = ()
+    """What its samples are of, by weight. None given: the training's own dataset alone."""
+
+    @property
+    def mixture(self) -> tuple[MixedDataset, ...]:
+        """`datasets`, written out."""
+        return self.datasets or (MixedDataset(),)
+
+
 class PretrainingConfig(Table):
     """The encoder (Devlin et al. 2019) and how it is trained. The defaults are BERT-base's."""
 
     name: Annotated[str, WHERE]
     """The artifact's name in the store."""
+    init: Annotated[str | None, WHERE] = None
+    """What training goes on from: `pretraining/NAME@VERSION`, or the path of a Hugging Face folder, relative to the
+    preset's folder. What it leads to counts, and decides what of the architecture isn't stated. None: from the seed."""
     hidden_size: Annotated[int, Field(ge=8)] = 768
     num_hidden_layers: Annotated[int, Field(ge=1)] = 12
     num_attention_heads: Annotated[int, Field(ge=1)] = 12
@@ -394,13 +429,22 @@ class PretrainingConfig(Table):
 
     train_batch_size: Annotated[int, Field(ge=1)] = 256
     """Samples in an optimizer step, over all ranks and micro-batches."""
-    max_steps: Annotated[int, Field(ge=1)] = 1_000_000
-    """Optimizer steps."""
+    max_steps: Annotated[int, Field(ge=1)] | None = 1_000_000
+    """The budget in optimizer steps. None where `max_tokens` is given in its place."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The budget in tokens of samples. It becomes whole steps before the start, by the dataset's mean length; a
+    training of so many steps is the same artifact."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """Parts of the training with other lengths, batches or datasets, in their order: 128 and then 512, or a batch that
+    grows. None given: all steps are alike."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """The peak."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Share of `max_steps` in which the rate rises linearly to the peak, before it falls linearly to zero: as in the
-    paper 10,000 steps of a million, and right for a shorter training too."""
+    """Share of all steps in which the rate rises linearly to the peak, before it goes by `schedule`: as in the paper
+    10,000 steps of a million, and right for a shorter training too."""
+    schedule: Plug = Plug(name="linear")
+    """A key of `pipeline.pretraining.schedule.SCHEDULES`: linear, cosine, warmup_stable_decay, constant. It spans all
+    phases."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-6
@@ -421,25 +465,86 @@ class PretrainingConfig(Table):
     """A file of `deepspeed_configs/`, or a path: the systems keys (ZeRO stage, buckets, communication)."""
     checkpoint_every: Annotated[int, Field(ge=1), WHERE] = 1_000
     """Steps between two checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1), WHERE] = 2
+    """The newest that are kept while it trains; an older one is gone on from where a newer one is corrupt."""
+    keep_every: Annotated[int, Field(ge=1), WHERE] | None = None
+    """Checkpoints of steps that this divides are kept too, until the training is published."""
+    snapshots: Annotated[tuple[Fraction, ...], WHERE] = ()
+    """Shares of `max_steps` after each of which an artifact of that step is made, for evaluation while it trains."""
     log_every: Annotated[int, Field(ge=1), WHERE] = 50
     """Steps between two lines of progress; the curve keeps every step."""
+    validate_every: Annotated[int, Field(ge=1), WHERE] = 1_000
+    """Steps between two scores on held-out samples; the last step has one too."""
+    validation_samples: Annotated[int, Field(ge=0), WHERE] = 1_024
+    """Held-out samples that are scored then, at most; 0: none."""
     floor_step: Annotated[int | None, Field(ge=1), WHERE] = None
     """The step by which the masked-LM loss must be under the entropy of the words' frequencies, which a model reaches
     that has learned nothing else; a training that isn't there stops. None: none is asked for."""
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "PretrainingConfig":
-        if self.hidden_size % self.num_attention_heads:
+        if self.init is None and self.hidden_size % self.num_attention_heads:  # a parent decides both
             raise ValueError(
                 f"hidden_size {self.hidden_size} can't be split over num_attention_heads {self.num_attention_heads}; "
                 f"choose a multiple"
             )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_take_the_place_of_steps(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("max_tokens") is not None and "max_steps" not in values:
+            return values | {"max_steps": None}
+        return values
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "PretrainingConfig":
+        if (self.max_steps is None) == (self.max_tokens is None):
+            given = "neither" if self.max_steps is None else "both"
+            raise ValueError(f"give one of max_steps and max_tokens, and not {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_add_up(self) -> "PretrainingConfig":
+        if not self.phases:
+            return self
+        shares = [phase.share for phase in self.phases if phase.share is not None]
+        steps = [phase.steps for phase in self.phases if phase.steps is not None]
+        if sorted((len(shares), len(steps))) != [0, len(self.phases)]:
+            raise ValueError("each of the phases must have a share, or each of them steps, and none of them both")
+        if shares and not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise ValueError(f"the phases' shares add up to {sum(shares):g}; they must make 1")
+        if steps and self.max_steps is None:
+            raise ValueError("a budget of max_tokens is parted by shares; give each of the phases a share, not steps")
+        if steps and sum(steps) != self.max_steps:
+            raise ValueError(
+                f"the phases' steps add up to {sum(steps)}, where max_steps is {self.max_steps}; set max_steps to "
+                f"{sum(steps)}, or give each of the phases a share"
+            )
+        for number, phase in enumerate(self.phases, 1):
+            if phase.max_seq_length is not None and phase.max_seq_length > self.max_position_embeddings:
+                raise ValueError(
+                    f"phase {number} has max_seq_length {phase.max_seq_length}, over max_position_embeddings "
+                    f"{self.max_position_embeddings}; raise the latter or shorten the phase's samples"
+                )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """All optimizer steps. ValueError while the budget is still in tokens (pretraining/phases.py settles it)."""
+        if self.max_steps is None:
+            raise ValueError("A budget of tokens has no steps before the dataset is known.")
+        return self.max_steps
+
     @property
     def warmup_steps(self) -> int:
         """`warmup_share` in whole steps."""
-        return min(round(self.warmup_share * self.max_steps), self.max_steps - 1)
+        return min(round(self.warmup_share * self.steps), self.steps - 1)
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """`snapshots` in whole steps, in order."""
+        return tuple(sorted({min(max(1, round(s * self.steps)), self.steps - 1) for s in self.snapshots}))
 
 
 class EvaluationConfig(Table):
@@ -476,11 +581,20 @@ class Preset(Table):
 
     @model_validator(mode="after")
     def _stages_fit(self) -> "Preset":
-        if self.dataset.max_seq_length > self.pretraining.max_position_embeddings:
+        length, phases = self.dataset.max_seq_length, self.pretraining.phases or (PhaseConfig(),)
+        positions = self.pretraining.max_position_embeddings
+        whole = [phase for phase in phases if phase.max_seq_length is None]
+        if length > positions and any(each.dataset is None for phase in whole for each in phase.mixture):
             raise ValueError(
-                f"dataset.max_seq_length {self.dataset.max_seq_length} is over pretraining.max_position_embeddings "
-                f"{self.pretraining.max_position_embeddings}; raise the latter or shorten the samples"
+                f"dataset.max_seq_length {length} is over pretraining.max_position_embeddings {positions}; raise the "
+                f"latter or shorten the samples"
             )
+        for number, phase in enumerate(phases, 1):
+            if not phase.datasets and phase.max_seq_length is not None and phase.max_seq_length > length:
+                raise ValueError(
+                    f"pretraining.phases: phase {number} has max_seq_length {phase.max_seq_length}, and the samples "
+                    f"have up to dataset.max_seq_length {length}; raise the latter, or name a dataset of longer samples"
+                )
         return self
 
 
@@ -558,9 +672,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def is_reference(text: Any) -> bool:
-    """Whether what names a vocabulary is a reference into the store, and not a path."""
-    return isinstance(text, str) and text.startswith("vocabulary/") and "@" in text
+def is_reference(text: Any, kind: str) -> bool:
+    """Whether what names an artifact of that kind is a reference into the store, and not a path."""
+    return isinstance(text, str) and text.startswith(f"{kind}/") and "@" in text
 
 
 def bound(plug: Plug | Source, functions: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ A preset's relative paths are relative to the file that names them. Whatever is 
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from pipeline.config import STAGES, Preset, is_reference
 from pipeline.errors import ConfigError, nearest
 
 PRESETS = Path(__file__).parent / "presets"
+BUDGETS = {"max_steps": "max_tokens", "max_tokens": "max_steps"}
+"""Keys of `pretraining`, and what each takes the place of."""
 
 
 def shipped_presets() -> dict[str, Path]:
@@ -28,6 +30,8 @@ def load_preset(name_or_path: str, overrides: Sequence[str] = (), name: str | No
     Raises ConfigError: no such preset, not TOML, an unknown key (suggests the nearest), a value out of range.
     """
     values = _read(_preset_path(name_or_path), seen=())
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    _replace_budget(values, {key.removeprefix("pretraining.") for key in keys if key.startswith("pretraining.")})
     for override in overrides:
         _override(values, override)
     if name is not None:
@@ -67,12 +71,23 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: extends is {parent!r}; give one preset's name or path, in quotes.")
     parent_path = _preset_path(parent if parent in shipped_presets() else str(path.parent / parent))
-    return _merged(_read(parent_path, (*seen, path)), values)
+    below = _read(parent_path, (*seen, path))
+    table = values.get("pretraining")
+    _replace_budget(below, table if isinstance(table, dict) else ())
+    return _merged(below, values)
+
+
+def _replace_budget(below: dict[str, Any], above: Collection[str]) -> None:
+    """A budget that is given above replaces one of the other kind below; two at one place stay, and are refused."""
+    given = BUDGETS.keys() & set(above)
+    table = below.get("pretraining")
+    if len(given) == 1 and isinstance(table, dict):
+        table.pop(BUDGETS[given.pop()], None)
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make relative paths relative to the preset that names them, wherever the run is started."""
-    corpus, vocabulary, dataset = values.get("corpus"), values.get("vocabulary"), values.get("dataset")
+    corpus, vocabulary, dataset, pretraining = (values.get(stage) for stage in STAGES[:4])
     if isinstance(corpus, dict):
         for key in ("sources", "decontaminate"):
             for source in _tables(corpus.get(key)):
@@ -80,11 +95,13 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         _anchor(corpus, "excluded", folder)
     if isinstance(vocabulary, dict):
         for existing in _tables([vocabulary.get("base")]) + _tables(vocabulary.get("compare")):
-            if not is_reference(existing.get("vocabulary")):
+            if not is_reference(existing.get("vocabulary"), "vocabulary"):
                 _anchor(existing, "vocabulary", folder)
     if isinstance(dataset, dict):
         for segmenter in _tables([dataset.get("segmenter")]):
             _anchor(segmenter, "dictionary", folder)
+    if isinstance(pretraining, dict) and not is_reference(pretraining.get("init"), "pretraining"):
+        _anchor(pretraining, "init", folder)
 
 
 def _tables(values: Any) -> list[dict[str, Any]]:

@@ -87,26 +87,28 @@ def recipe_of(stage: str, preset: Preset, store: Store, given: Mapping[str, str]
 
         corpus, vocabulary = inputs
         return dataset_recipe(preset.dataset, corpus, vocabulary, store)
-    return Recipe(stage, getattr(preset, stage), _schema(stage), parents=inputs)
+    if stage == "pretraining":
+        from pipeline.pretraining.job import pretraining_recipe
 
+        return pretraining_recipe(preset.pretraining, inputs[0], store)
+    from pipeline.evaluation.evaluate import SCHEMA
 
-def _schema(stage: str) -> int:
-    from pipeline.evaluation.evaluate import SCHEMA as EVALUATION
-    from pipeline.pretraining.job import SCHEMA as PRETRAINING
-
-    return {"pretraining": PRETRAINING, "evaluation": EVALUATION}[stage]
+    return Recipe(stage, preset.evaluation, SCHEMA, parents=inputs)
 
 
 def check_preset(preset: Preset, store: Store) -> None:
     """Raise for what would stop the run later and can be known now.
 
-    Sources, plugs, names, DeepSpeed's keys, the launcher, the store.
+    Sources, plugs, names, DeepSpeed's keys, the launcher, the store, what training starts from.
     """
     from pipeline.corpus.ingest import corpus_recipe
     from pipeline.dataset.build import check_dataset
     from pipeline.evaluation.tasks import TASKS
     from pipeline.launching import launcher_named
     from pipeline.pretraining.engine import systems_config
+    from pipeline.pretraining.initial import started_from
+    from pipeline.pretraining.phases import check_positions, phases_of
+    from pipeline.pretraining.schedule import schedule_of
     from pipeline.vocabulary.existing import check_vocabulary
 
     check_dataset(preset.dataset, store)
@@ -115,7 +117,11 @@ def check_preset(preset: Preset, store: Store) -> None:
     for stage in STAGES:
         checked_name(getattr(preset, stage).name)
     systems_config(preset.pretraining.deepspeed)
+    schedule_of(preset.pretraining)
     launcher_named(store.settings.launcher)
     corpus_recipe(preset.corpus, store)
     check_vocabulary(preset.vocabulary, store)
     store.check_writable()
+    config, _ = started_from(preset.pretraining, store)
+    lengths = [each.max_seq_length or preset.dataset.max_seq_length for each in phases_of(config)]
+    check_positions(config, max(lengths), f"dataset/{preset.dataset.name}")

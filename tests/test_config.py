@@ -86,6 +86,20 @@ def test_where_an_existing_vocabulary_lies_does_not_count_and_how_it_is_read_doe
     assert identity('vocabulary.base={vocabulary="/one", new_words="append"}') != one
 
 
+def test_what_training_starts_from_is_relative_to_its_preset_and_a_reference_is_left_alone(tmp_path: Path) -> None:
+    for given, anchored in (("bert", str(tmp_path / "bert")), ("pretraining/mine@latest", "pretraining/mine@latest")):
+        text = f'extends = "tiny"\n[pretraining]\ninit = "{given}"\n'
+        mine = load_preset(write(tmp_path / "mine.toml", text)).pretraining
+        assert mine.init == anchored
+        assert mine.identity() == load_preset("tiny").pretraining.identity(), "what it leads to counts, as a parent"
+
+
+def test_with_a_parent_a_preset_may_state_a_part_of_the_architecture() -> None:
+    with pytest.raises(ConfigError, match="can't be split over num_attention_heads"):
+        load_preset("base_en", ["pretraining.hidden_size=1000"])
+    load_preset("base_en", ["pretraining.hidden_size=1000", "pretraining.init=bert"])
+
+
 def test_values_equal_to_the_default_do_not_count() -> None:
     tiny = load_preset("tiny")
     spelled_out = load_preset("tiny", [f"pretraining.adam_beta1={tiny.pretraining.adam_beta1}"])
@@ -104,6 +118,23 @@ def test_where_it_runs_does_not_count() -> None:
         (["pretrainin.max_steps=3"], "unknown key pretrainin. Did you mean 'pretraining'?"),
         (["pretraining.max_steps=-3"], "pretraining.max_steps is -3: Input should be greater than or equal to 1"),
         (["pretraining.num_attention_heads=7"], "can't be split over num_attention_heads 7"),
+        (["pretraining.max_tokens=9", "pretraining.max_steps=9"], "give one of max_steps and max_tokens, and not both"),
+        (
+            ["pretraining.phases=[{ share = 0.6 }, { share = 0.6 }]"],
+            "the phases' shares add up to 1.2; they must make 1",
+        ),
+        (["pretraining.phases=[{ steps = 9 }]"], "steps add up to 9, where max_steps is 1100; set max_steps to 9, or"),
+        (
+            ["pretraining.phases=[{ share = 1 }, { steps = 9 }]"],
+            "each of the phases must have a share, or each of them",
+        ),
+        (["pretraining.phases=[{ share = 1, steps = 9 }]"], "and none of them both"),
+        (
+            ["pretraining.phases=[{ steps = 9 }]", "pretraining.max_tokens=9"],
+            "give each of the phases a share, not steps",
+        ),
+        (["pretraining.phases=[{ share = 1, max_seq_length = 256 }]"], "256, over max_position_embeddings 128; raise"),
+        (["pretraining.phases=[{ share = 1, max_seq_length = 96 }]"], "have up to dataset.max_seq_length 64; raise"),
         (["dataset.max_seq_length=256"], "dataset.max_seq_length 256 is over pretraining.max_position_embeddings 128"),
         (["vocabulary.tokens=['mill ']"], "the token 'mill ' is empty or has a blank at an end; take it away"),
         (["vocabulary.tokens=['##ing']"], "the token '##ing' begins with ##"),
@@ -122,6 +153,24 @@ def test_a_wrong_value_is_named_with_what_to_do(overrides: list[str], sentence: 
     with pytest.raises(ConfigError) as error:
         load_preset("tiny", overrides)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["max_steps", "max_tokens"])
+def test_a_budget_of_one_kind_takes_the_place_of_one_of_the_other_that_a_preset_extends(
+    key: str, tmp_path: Path
+) -> None:
+    below = write(tmp_path / "below.toml", f'extends = "tiny"\n[pretraining]\n{key} = 7\n')
+    above = write(tmp_path / "above.toml", 'extends = "below.toml"\n[pretraining]\nmax_tokens = 9\n')
+    for tables in (load_preset(str(above)), load_preset(str(below), ["pretraining.max_tokens=9"])):
+        assert (tables.pretraining.max_steps, tables.pretraining.max_tokens) == (None, 9)
+    back = load_preset(str(above), ["pretraining.max_steps=5"]).pretraining
+    assert (back.max_steps, back.max_tokens) == (5, None)
+
+
+def test_where_a_phase_runs_does_not_count() -> None:
+    phase = "pretraining.phases=[{{ share = 1, train_micro_batch_size_per_gpu = {} }}]"
+    one, other = (load_preset("tiny", [phase.format(size)]).pretraining for size in (4, 8))
+    assert one.identity() == other.identity() != load_preset("tiny").pretraining.identity()
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:

@@ -60,11 +60,6 @@ class Capacity(NamedTuple):
         return left >= 0 and sequences <= self.sequences and int(chosen.predictions.sum()) <= self.predictions
 
 
-def fixed_capacity(steps: Steps, *, micro_batch_size: int, world: int, device: str) -> Capacity | None:
-    """What a training on a device fills its micro-batches up to: None on CPUs, where they are as long as they are."""
-    return Capacity.of(steps, micro_batch_size=micro_batch_size, world=world) if device.startswith("cuda") else None
-
-
 def dealt(
     chosen: Chosen, *, micro_batch_size: int, world: int, capacity: Capacity | None = None
 ) -> list[npt.NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from itertools import accumulate
 from pipeline.dataset.batches import Batch, step_batches
 from pipeline.dataset.dealing import Capacity
 from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Steps, check_mixed
+from pipeline.dataset.steps import Chosen, Steps, check_mixed
 from pipeline.errors import ConfigError
 
 SHORTEST = 8
@@ -43,10 +43,10 @@ class Plan:
 
     def __init__(self, phases: Sequence[Phase], *, seed: int, has_fixed_buffers: bool, world: int) -> None:
         _check_phases(phases)
-        self._phases = phases
+        self.phases = tuple(phases)
         self._ends = list(accumulate(phase.steps for phase in phases))
         self._world = world
-        self._steps = [
+        self.steps = [
             Steps(
                 phase.mixed,
                 train_batch_size=phase.train_batch_size,
@@ -56,27 +56,41 @@ class Plan:
             )
             for number, phase in enumerate(phases)
         ]
-        self._capacities = [
+        self.capacities = [
             Capacity.of(steps, micro_batch_size=phase.micro_batch_size, world=world) if has_fixed_buffers else None
-            for steps, phase in zip(self._steps, phases, strict=True)
+            for steps, phase in zip(self.steps, phases, strict=True)
         ]
 
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def batches(self, step: int, rank: int) -> list[Batch]:
-        """A rank's micro-batches of a step; IndexError beyond the last."""
+    @property
+    def pairs(self) -> str:
+        """What second segments are, in all phases alike."""
+        return self.phases[0].mixed[0][0].config.pairs
+
+    def phase_of(self, step: int) -> tuple[int, int]:
+        """(the phase, from 0; the step's number in it) of a step; IndexError beyond the last."""
         number = next((at for at, end in enumerate(self._ends) if step < end), None)
         if number is None or step < 0:
             raise IndexError(f"The plan has {len(self)} steps; step {step} is none of them.")
-        phase = self._phases[number]
+        return number, step - (self._ends[number] - self.phases[number].steps)
+
+    def chosen(self, step: int) -> Chosen:
+        """The samples of a step; nothing is read."""
+        number, own = self.phase_of(step)
+        return self.steps[number].looked_at(own)
+
+    def batches(self, step: int, rank: int) -> list[Batch]:
+        """A rank's micro-batches of a step; IndexError beyond the last."""
+        number, own = self.phase_of(step)
         return step_batches(
-            self._steps[number],
-            step - (self._ends[number] - phase.steps),
-            micro_batch_size=phase.micro_batch_size,
+            self.steps[number],
+            own,
+            micro_batch_size=self.phases[number].micro_batch_size,
             rank=rank,
             world=self._world,
-            capacity=self._capacities[number],
+            capacity=self.capacities[number],
         )
 
 

@@ -47,11 +47,17 @@ class Located:
 class Samples:
     """The samples of a split, by their rows."""
 
-    def __init__(self, store: Store, dataset: Artifact, split: str = "train") -> None:
+    def __init__(
+        self, store: Store, dataset: Artifact, split: str = "train", *, masked_lm_prob: float | None = None
+    ) -> None:
+        """With `masked_lm_prob` masks are drawn at that rate, whatever the dataset's or what is stored."""
         manifest = store.manifest(dataset)
         totals = manifest.totals
         self.dataset = dataset
         self.config = DatasetConfig.model_validate(manifest.config)
+        if masked_lm_prob is not None:
+            drawn = {"masked_lm_prob": masked_lm_prob, "max_predictions_per_seq": None, "masks": "each_epoch"}
+            self.config = self.config.model_copy(update=drawn)
         self.masking = Masking(
             self.config, mask_id=totals["mask_id"], undrawable=totals["undrawable_ids"], size=totals["vocabulary_size"]
         )

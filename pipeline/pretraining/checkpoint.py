@@ -1,37 +1,47 @@
-"""Checkpoints through the store: safetensors only, each rank its own part, and one record that makes them count.
+"""Checkpoints through the store: taken in passing, resumed on any world and ZeRO stage, found whole or not at all.
 
-A checkpoint is the module's weights (from rank 0), and of each rank the tensors that its optimizer updates with their
-moments, exactly as they stand; so a run of the same world and ZeRO stage goes on bit for bit. Another world or stage
-can't use these partitions, and begins anew. Costs 12 bytes a parameter, and 2 or 4 more for the weights.
+At a step's end each rank copies what its optimizer owns to host memory (fragments.py), which is all that training waits
+for; a thread does the rest (storing.py). One is under way at a time: another that is due meanwhile is put off to the
+next time, and said. A run goes on from the newest that is whole, whatever cluster made it, having read every byte that
+it will use; it is bit for bit the same on the same world and stage, and within rounding on another.
+Costs 12 bytes a parameter over all ranks, in the store and in host memory, and 4 of scratch.
 """
 
 import logging
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from pipeline.errors import StoreError
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.config import PretrainingConfig
+from pipeline.errors import ConfigError, CorruptArtifact
+from pipeline.pretraining.fragments import (
+    KINDS,
+    Place,
+    numbers_of,
+    optimizer_step,
+    owned_fragments,
+    parameter_shapes,
+    parted,
+    restore_fragments,
+)
+from pipeline.pretraining.stored import StoredFragments, file_name
+from pipeline.pretraining.storing import CURVE, Snapshot, Storing, step_of, whole_name
 from pipeline.store import FileEntry, Store, Work
 
-KEEP = 2
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+__all__ = ["Checkpoints", "Place", "Publish", "Resume", "is_due"]
+LEAVE_S = 5.0
+"""How long `close` waits for a thread that is in the middle of a request."""
+Publish = Callable[[int, dict[str, Tensor], Path], None]
+"""(step, whole fp32 weights, curve): makes an artifact of a step."""
+T = TypeVar("T")
 log = logging.getLogger("bertmill")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Who holds which part: partitions fit only the same one."""
-
-    rank: int
-    world: int
-    zero_stage: int
 
 
 @dataclass(frozen=True)
@@ -41,141 +51,201 @@ class Resume:
     step: int
     """Steps that are done."""
     curve: Path
-    weights: dict[str, Tensor]
-    partition: dict[str, Tensor]
+    stored: StoredFragments
+    optimizer_step: float
+
+    @torch.no_grad()
+    def fill(self, module: nn.Module) -> None:
+        """Put the fp32 weights into the module, before the engine is made of it.
+
+        Raises ConfigError where it is of another architecture.
+        """
+        parameters = dict(module.named_parameters())
+        theirs = {name: tuple(shape) for name, shape in self.stored.shapes.items()}
+        ours = {name: tuple(each.shape) for name, each in parameters.items()}
+        for name in theirs.keys() | ours.keys():
+            if theirs.get(name) != ours.get(name):
+                raise ConfigError(
+                    f"The checkpoint of step {self.step:,} is of another architecture: {name} is {theirs.get(name)} "
+                    f"there and {ours.get(name)} here. Train anew with --force, or with the bertmill that made it."
+                )
+        for name, weights in self.stored.weights():
+            parameters[name].copy_(weights)
+
+    def restore(self, engine: Any, place: Place) -> None:
+        """Put weights and moments into the engine's optimizer."""
+        restore_fragments(engine, place, self.stored.read, self.optimizer_step)
 
 
-def snapshot_name(step: int, place: Place) -> str:
-    """The snapshot's name after `step` steps; they sort by it, and worlds don't take each other's names."""
-    return f"step-{step:09d}-of-{place.world}-zero{place.zero_stage}"
+class Checkpoints:
+    """A run's checkpoints. All ranks call `load`, `save` and `drain` together, and `load` first."""
 
+    def __init__(
+        self,
+        store: Store,
+        work: Work,
+        place: Place,
+        folder: Path,
+        config: PretrainingConfig,
+        publish: Publish | None = None,
+    ) -> None:
+        """`folder` is scratch; `publish` is called in a thread of rank 0, for `config.snapshots`."""
+        self._store, self._work, self._place, self._folder, self._config = store, work, place, folder, config
+        self._publish = publish
+        self._run = ""
+        self._snapshots = config.snapshot_steps if publish is not None else ()
+        self._taken = 0
+        self._host: dict[str, Tensor] = {}
+        self._storing: Storing | None = None
+        self._status: dict[str, Any] = {}
 
-def save_checkpoint(engine: Any, work: Work, step: int, curve: Path, place: Place, folder: Path) -> None:
-    """Store this rank's part; rank 0 commits when all have. Called by all ranks after `step` steps."""
-    weights = module_weights(engine, place)
-    own = [_stored(work, folder, f"rank-{place.rank:05d}.safetensors", partition_of(engine))]
-    if place.rank == 0:
-        own.append(_stored(work, folder, "weights.safetensors", weights))
-        own.append(work.add(curve, "curve.jsonl"))
-    gathered: list[list[FileEntry]] = [[] for _ in range(place.world)]
-    dist.all_gather_object(gathered, own)
-    if place.rank == 0:
-        record = {"step": step, "world": place.world, "zero_stage": place.zero_stage}
-        name = snapshot_name(step, place)
-        work.commit(name, [entry for each in gathered for entry in each], record)
-        same_place = name.partition("-of-")[2]
-        for old in [each for each in work.names() if each.endswith(f"-of-{same_place}")][KEEP:]:
-            work.remove(old)
+    @property
+    def status(self) -> dict[str, Any]:
+        """For a line of progress: the last checkpoint's step, its stall in seconds, and what it waits for."""
+        trouble = self._storing.trouble if self._storing is not None else ""
+        return self._status | ({"checkpoint_trouble": trouble} if trouble else {})
 
+    # Going on
 
-def load_checkpoint(store: Store, work: Work, place: Place) -> Resume | None:
-    """The newest checkpoint that is whole and fits this world. Called by all ranks.
+    def load(self) -> Resume | None:
+        """The newest checkpoint that is whole; a corrupt one is passed over, with a warning, for the one before.
 
-    Rank 0 chooses for all: an owner that has lost the lease may still add and remove while they look.
-    """
-    chosen = [_newest(store, work, place) if place.rank == 0 or not dist.is_initialized() else None]
-    if dist.is_initialized():
-        dist.broadcast_object_list(chosen)
-    if chosen[0] is None:
+        Rank 0 chooses for all, since an owner that has lost the lease may still add and remove while they look. Each
+        rank reads all the weights, and its share of the rest.
+        """
+        self._run = self._from_first(secrets.token_hex(8))
+        proposals = self._whole_ones() if self._place.rank == 0 else iter(())
+        while (proposed := self._from_first(next(proposals, None))) is not None:
+            name, files, record = proposed
+            resume: Resume | None = None
+            try:
+                resume = self._checked(files, record)
+            except CorruptArtifact as error:
+                log.warning("checkpoint %s is passed over: %s", name, error)
+            if not self._any(resume is None):
+                assert resume is not None, "or else this rank had said so"
+                self._taken = resume.step
+                self._publish_snapshot(files, record)  # which the run may have been killed before
+                return resume
         return None
-    step, files = chosen[0]
-    paths = {
-        entry.path: store.blob(entry)
-        for entry in files
-        if entry.path in ("curve.jsonl", "weights.safetensors", f"rank-{place.rank:05d}.safetensors")
-    }
-    return Resume(
-        step,
-        paths["curve.jsonl"],
-        load_file(paths["weights.safetensors"]),
-        load_file(paths[f"rank-{place.rank:05d}.safetensors"]),
-    )
 
+    def _whole_ones(self) -> Iterator[tuple[str, list[FileEntry], dict[str, Any]]]:
+        for name in self._work.names():
+            if step_of(name) is not None:
+                try:
+                    yield name, *self._work.load(name)
+                except CorruptArtifact as error:
+                    log.warning("checkpoint %s is passed over: %s", name, error)
 
-def _newest(store: Store, work: Work, place: Place) -> tuple[int, list[FileEntry]] | None:
-    """Its step and its files, all of which were read and are what they should be."""
-    for name in work.names():
-        try:
-            files, record = work.load(name)
-            if (record["world"], record["zero_stage"]) != (place.world, place.zero_stage):
-                if place.rank == 0:
-                    log.warning(
-                        "%s is of %s ranks under ZeRO %s, this run of %s under %s: starting from the first step",
-                        name, record["world"], record["zero_stage"], place.world, place.zero_stage,
-                    )  # fmt: skip
-                continue
-            for entry in files:
-                store.blob(entry)
-        except StoreError as error:
-            log.warning("checkpoint %s is passed over: %s", name, error)
-            continue
-        return record["step"], files
-    return None
+    def _checked(self, files: list[FileEntry], record: dict[str, Any]) -> Resume:
+        """Read this rank's share of the files. CorruptArtifact where one isn't what it should be."""
+        for number, entry in enumerate(sorted(files, key=lambda each: each.path)):
+            if number % self._place.world == self._place.rank:
+                self._store.blob(entry)
+        return self._resume(files, record)
 
+    def _resume(self, files: list[FileEntry], record: dict[str, Any]) -> Resume:
+        entries = {entry.path: entry for entry in files}
 
-def module_weights(engine: Any, place: Place) -> dict[str, Tensor]:
-    """The module's whole weights on rank 0 (ZeRO-3 gathers them, one at a time); nothing elsewhere. All ranks call."""
-    module: BertForPreTraining = engine.module
-    weights: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters():
-        with _whole(parameter, place):
-            if place.rank == 0:
-                weights[name] = parameter.detach().cpu().clone()
-    return weights
+        def path(name: str) -> Path:
+            if name not in entries:
+                raise CorruptArtifact(f"It has no file {name}.")
+            return self._store.blob(entries[name])
 
+        stored = StoredFragments(lambda kind, rank: path(file_name(kind, rank)), record["world"], record["parameters"])
+        return Resume(record["step"], path(CURVE), stored, record["optimizer_step"])
 
-def _whole(parameter: Tensor, place: Place) -> Any:
-    from contextlib import nullcontext
+    # Saving
 
-    if place.zero_stage < 3:
-        return nullcontext()
-    from deepspeed.runtime.zero import GatheredParameters
+    def save(self, engine: Any, step: int, curve: Path) -> None:
+        """Copy what this rank owns, after `step` steps, and store it in the background; put it off while one is."""
+        began = time.monotonic()
+        if self._any(self._storing is not None and not self._storing.is_done()):
+            if self._place.rank == 0 and self._storing is not None:
+                reason = self._storing.trouble or f"that of step {self._storing.step:,} is still being stored"
+                log.warning("the checkpoint of step %s is put off: %s", f"{step:,}", reason)
+            return
+        snapshot = self._copied(engine, step, curve)
+        self._taken = step
+        self._storing = Storing(
+            snapshot, self._work, self._place, self._run, self._folder, lambda: self._committed(step)
+        )
+        self._status = {"checkpoint_step": step, "checkpoint_stall_s": round(time.monotonic() - began, 4)}
 
-    return GatheredParameters([parameter])
+    def drain(self, within_s: float | None = None) -> bool:
+        """Wait until what is under way is whole. False on all ranks: it isn't, within that time."""
+        return not self._any(self._storing is not None and not self._storing.wait(within_s))
 
+    def close(self) -> None:
+        """Leave what is under way; parts without a whole are nothing."""
+        if self._storing is not None:
+            self._storing.stop(LEAVE_S)
 
-def partition_of(engine: Any) -> dict[str, Tensor]:
-    """The tensors that this rank's optimizer updates, with their moments."""
-    tensors: dict[str, Tensor] = {}
-    optimizer = _torch_optimizer(engine)
-    for name, parameter in _optimised(engine):
-        tensors[f"{name}.master"] = parameter.detach()
-        tensors |= {f"{name}.{moment}": optimizer.state[parameter][moment] for moment in MOMENTS}
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-@torch.no_grad()
-def restore_partition(engine: Any, partition: dict[str, Tensor]) -> None:
-    """Put `partition_of`'s tensors back into a fresh engine."""
-    optimizer = _torch_optimizer(engine)
-    for name, parameter in _optimised(engine):
-        parameter.copy_(partition[f"{name}.master"])
-        optimizer.state[parameter] = {
-            moment: partition[f"{name}.{moment}"].to(parameter.device).clone() for moment in MOMENTS
+    @torch.no_grad()
+    def _copied(self, engine: Any, step: int, curve: Path) -> Snapshot:
+        owned = owned_fragments(engine, self._place)
+        self._host = self._host or _host_memory(sum(each.fragment.count for each in owned))
+        fragments = [each.fragment for each in owned]
+        for kind, numbers in self._host.items():
+            for each, (_, part) in zip(owned, parted(numbers, fragments), strict=True):
+                part.copy_(numbers_of(engine, each, kind), non_blocking=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        record = {
+            "step": step,
+            "world": self._place.world,
+            "zero_stage": self._place.zero_stage,
+            "optimizer_step": optimizer_step(engine),
+            "parameters": {name: list(shape) for name, shape in parameter_shapes(engine).items()},
+            "snapshot": any(self._taken < each <= step for each in self._snapshots),
         }
+        size = curve.stat().st_size
+        return Snapshot(step, fragments, self._host, curve, size, record)
+
+    # When one is whole, on rank 0
+
+    def _committed(self, step: int) -> None:
+        self._publish_snapshot(*self._work.load(whole_name(step)))
+        self._retire(step)
+
+    def _publish_snapshot(self, files: list[FileEntry], record: dict[str, Any]) -> None:
+        """Make an artifact of it where the run's snapshots ask for one: from the store, so that nothing is gathered."""
+        if self._place.rank == 0 and self._publish is not None and record["snapshot"]:
+            resume = self._resume(files, record)
+            self._publish(resume.step, dict(resume.stored.weights()), resume.curve)
+
+    def _retire(self, newest: int) -> None:
+        """Forget checkpoints that are no longer kept, what was passed over on load, and the parts of all."""
+        names = self._work.names()
+        steps = sorted(step for name in names if (step := step_of(name)) is not None and step <= newest)
+        every = self._config.keep_every
+        kept = {step for step in steps if every and step % every == 0} | set(steps[-self._config.keep_checkpoints :])
+        kept_names = {whole_name(step) for step in kept}
+        self._work.remove(*(name for name in names if name.startswith(("step-", "part-")) and name not in kept_names))
+
+    # Among the ranks
+
+    def _any(self, mine: bool) -> bool:
+        """Whether it is so on any rank."""
+        if not dist.is_initialized():
+            return mine
+        flag = torch.tensor(int(mine), device="cuda" if torch.cuda.is_available() else "cpu")
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def _from_first(self, value: T) -> T:
+        """Rank 0's value, on all."""
+        values = [value]
+        if dist.is_initialized():
+            dist.broadcast_object_list(values)
+        return values[0]
 
 
-def _torch_optimizer(engine: Any) -> torch.optim.Optimizer:
-    """Torch's optimizer, under whatever DeepSpeed wraps it in."""
-    optimizer = engine.optimizer
-    while not isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = optimizer.optimizer
-    return optimizer
+def is_due(config: PretrainingConfig, step: int) -> bool:
+    """Whether a checkpoint is to be taken when `step` steps are done; the last one ends in the artifact instead."""
+    return step < config.steps and (step % config.checkpoint_every == 0 or step in config.snapshot_steps)
 
 
-def _optimised(engine: Any) -> Iterator[tuple[str, Tensor]]:
-    """ZeRO-3 lends torch's optimizer one flat tensor at a time and takes it back, so there they are its own list."""
-    if (flat := getattr(engine.optimizer, "fp32_partitioned_groups_flat", None)) is not None:
-        yield from ((f"flat.{number}", parameter) for number, parameter in enumerate(flat))
-        return
-    for group, members in enumerate(_torch_optimizer(engine).param_groups):
-        for number, parameter in enumerate(members["params"]):
-            yield f"group-{group}.{number}", parameter
-
-
-def _stored(work: Work, folder: Path, name: str, tensors: dict[str, Tensor]) -> FileEntry:
-    path = folder / name
-    save_file(tensors, path)
-    entry = work.add(path, name)
-    path.unlink()
-    return entry
+def _host_memory(count: int) -> dict[str, Tensor]:
+    """Room for that many numbers of each kind; pinned where a GPU copies into it."""
+    return {kind: torch.empty(count, pin_memory=torch.cuda.is_available()) for kind in KINDS}

@@ -96,9 +96,13 @@ def whole_config(config: PretrainingConfig, systems: dict[str, Any], world: int)
 
 def initialise(model: "BertForPreTraining", config: PretrainingConfig, systems: dict[str, Any], world: int) -> Any:
     """The engine, on this rank's device, with AdamW."""
+    import torch
+
     from pipeline.pretraining.optimizer import make_optimizer
 
     deepspeed = import_deepspeed()
+    if torch.cuda.is_available() and zero_stage(systems) < 3:  # ZeRO-3 gathers weights amid what would be compiled
+        model.compile_regions()
     engine, _, _, _ = deepspeed.initialize(
         model=model, optimizer=make_optimizer(model, config), config=whole_config(config, systems, world)
     )

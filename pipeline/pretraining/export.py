@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import PretrainingConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from pipeline.pretraining.model import BertForPreTraining
@@ -37,6 +38,15 @@ _IN_LAYER = {
     "output_norm": "output.LayerNorm",
 }
 _QKV = ("query", "key", "value")
+HEADS = {
+    "pooler": tuple(_PLAIN[f"pooler.{part}"] for part in ("weight", "bias")),
+    "masked-LM transform": tuple(
+        _PLAIN[f"{name}.{part}"] for name in ("transform", "transform_norm") for part in ("weight", "bias")
+    ),
+    "masked-LM bias": (_VOCABULARY["decoder_bias"],),
+    "next-sentence": tuple(_PLAIN[f"next_sentence.{part}"] for part in ("weight", "bias")),
+}
+"""What a BERT from elsewhere may lack, by transformers' names."""
 
 
 def _layer_names(config: PretrainingConfig) -> Iterator[tuple[str, str]]:
@@ -58,17 +68,35 @@ def to_hugging_face(state: "dict[str, Tensor]", config: PretrainingConfig, vocab
     return {name: tensor.detach().float().contiguous().clone() for name, tensor in named.items()}
 
 
+def hugging_face_shapes(config: PretrainingConfig, vocabulary_size: int) -> "dict[str, torch.Size]":
+    """The shape of each of transformers' tensors; costs no memory."""
+    import torch
+
+    from pipeline.pretraining.model import BertForPreTraining
+
+    with torch.device("meta"):
+        state = BertForPreTraining(config, vocabulary_size).state_dict()
+    return {name: tensor.shape for name, tensor in to_hugging_face(state, config, vocabulary_size).items()}
+
+
 def from_hugging_face(
     named: "dict[str, Tensor]", config: PretrainingConfig, vocabulary_size: int
 ) -> "dict[str, Tensor]":
-    """The inverse: transformers' tensors as our state dict, the vocabulary padded with zeros."""
+    """The inverse: transformers' tensors as our state dict, the vocabulary padded with zeros.
+
+    `HEADS` that aren't there are left out.
+    """
     import torch
 
     from pipeline.pretraining.model import MULTIPLE
 
-    state = {ours: named[theirs] for ours, theirs in (*_PLAIN.items(), *_layer_names(config))}
+    may_lack = {name for names in HEADS.values() for name in names} - named.keys()
+    plain = [each for each in (*_PLAIN.items(), *_layer_names(config)) if each[1] not in may_lack]
+    state = {ours: named[theirs] for ours, theirs in plain}
     rows = -(-vocabulary_size // MULTIPLE) * MULTIPLE
     for ours, theirs in _VOCABULARY.items():
+        if theirs in may_lack:
+            continue
         padding = named[theirs].new_zeros(rows - vocabulary_size, *named[theirs].shape[1:])
         state[ours] = torch.cat([named[theirs], padding])
     for number in range(config.num_hidden_layers):

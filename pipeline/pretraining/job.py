@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.config import PretrainingConfig, Settings
-from pipeline.store import Artifact, Recipe
+from pipeline.pretraining.initial import started_from
+from pipeline.pretraining.phases import mixture_identity, named_datasets, settled
+from pipeline.store import Artifact, Recipe, Store
 
 SCHEMA = 3
 TRAINED = "trained"
@@ -17,16 +19,23 @@ class Job:
     """One training, for any number of ranks."""
 
     config: PretrainingConfig
+    """Settled."""
     dataset: Artifact
     settings: Settings
     folder: Path
     """Scratch of the launcher: rank 0 writes `progress.jsonl` there, each rank its heartbeat, a failing one `error`."""
     epoch: int | None = None
     """The lease's, under which the ranks commit their snapshots."""
+    initial: Artifact | None = None
+    """What training starts from; None starts from the seed."""
+    others: tuple[Artifact, ...] = ()
+    """Datasets that the phases name beside it."""
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe("pretraining", self.config, SCHEMA, parents=(self.dataset,))
+        parents = (self.dataset, *self.others, *((self.initial,) if self.initial else ()))
+        extra = mixture_identity(self.config, self.others)
+        return Recipe("pretraining", self.config, SCHEMA, parents=parents, extra=extra)
 
     @property
     def progress(self) -> Path:
@@ -51,8 +60,10 @@ class Job:
         record = {
             "config": self.config.model_dump(mode="json"),
             "dataset": asdict(self.dataset),
+            "others": [asdict(each) for each in self.others],
             "settings": self.settings.model_dump(mode="json"),
             "epoch": self.epoch,
+            "initial": self.initial and asdict(self.initial),
         }
         path.write_text(json.dumps(record), encoding="utf-8")
         return path
@@ -67,4 +78,21 @@ class Job:
             Settings.model_validate(record["settings"]),
             path.parent,
             record["epoch"],
+            Artifact(**record["initial"]) if record["initial"] else None,
+            tuple(Artifact(**each) for each in record["others"]),
         )
+
+
+def job_of(config: PretrainingConfig, dataset: Artifact, store: Store, folder: Path = Path()) -> Job:
+    """The training that a preset describes: with what its parent decides, and its budget in steps.
+
+    A folder that it starts from is imported. Raises as `started_from` and `settled`.
+    """
+    config, initial = started_from(config, store)
+    config = settled(config, dataset, store)
+    return Job(config, dataset, store.settings, folder, initial=initial, others=named_datasets(config, store))
+
+
+def pretraining_recipe(config: PretrainingConfig, dataset: Artifact, store: Store) -> Recipe:
+    """All that decides a training; raises as `job_of`."""
+    return job_of(config, dataset, store).recipe

@@ -2,12 +2,15 @@
 
 The loss is a sum over the whole batch divided by its counts, so it is the same however the batch is dealt to ranks and
 micro-batches: each rank's share is scaled by the world, which DeepSpeed's averaging of gradients takes out again.
+What the ranks must agree on each step (counts, whether one was asked to stop) is a message between hosts, and what a
+step comes to stays on the device until a line of progress is due: nothing here waits for a GPU in between.
 """
 
 import json
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,128 +20,143 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.batches import Batch, step_batches
-from pipeline.dataset.dealing import fixed_capacity
+from pipeline.dataset.batches import Batch
 from pipeline.dataset.loading import steps_ahead
+from pipeline.dataset.plan import Plan
 from pipeline.dataset.randomness import mixed
-from pipeline.dataset.samples import Samples
-from pipeline.dataset.steps import Steps
-from pipeline.pretraining.checkpoint import Place
+from pipeline.errors import TrainingError
+from pipeline.pretraining.checkpoint import Place, is_due
 from pipeline.pretraining.diagnosis import diagnose, not_finite
 from pipeline.pretraining.floor import UnigramFloor
 from pipeline.pretraining.guard import Guard
 from pipeline.pretraining.heartbeat import Doing, Heartbeat
+from pipeline.pretraining.measures import Measures, Pace, Waited
 from pipeline.pretraining.model import Losses, TensorBatch
 from pipeline.pretraining.preemption import Preemption, preempted
 from pipeline.pretraining.schedule import learning_rate
+from pipeline.pretraining.validation import Validation
 
-Report = Callable[[dict[str, Any]], None]
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the loop tells and asks of the process around it."""
+
+    curve: Path
+    """Rank 0 appends a line for each step; nothing in it depends on time."""
+    report: Callable[[dict[str, Any]], None]
+    """Takes a line of progress, on rank 0, every `log_every` steps."""
+    checkpoint: Callable[[int, bool], None]
+    """(steps that are done, whether it is the last chance): all ranks call it where a checkpoint is due."""
+    heartbeat: Heartbeat
+    preemption: Preemption
+    diagnosis: Callable[[int], Path]
+    """Where to put what is found of a step that wasn't finite."""
 
 
 def train(
     engine: Any,
-    samples: Samples,
+    plan: Plan,
+    validation: Validation | None,
     config: PretrainingConfig,
     place: Place,
+    around: Surroundings,
     *,
     start: int,
-    curve: Path,
-    report: Report,
-    checkpoint: Callable[[int], None],
-    heartbeat: Heartbeat,
-    preemption: Preemption,
-    diagnosis: Callable[[int], Path],
 ) -> None:
-    """Train from step `start` to `max_steps`, or until `preemption` is asked of any rank: then raises Preempted.
+    """Train from step `start` to the plan's end, or until any rank is asked to stop: then raises Preempted.
 
-    Rank 0 appends a line to `curve` for each step (nothing in it depends on time) and calls `report` every `log_every`
-    steps; all ranks call `checkpoint` every `checkpoint_every` steps. Raises TrainingError where the loss or its
-    gradient is not finite, before the weights are updated and that step is written anywhere, with what is found of it
-    in the file `diagnosis(step)`; and where `floor_step` asks for a loss that isn't reached.
+    Raises TrainingError where the loss or its gradient is not finite, before the weights are updated and that step is
+    written anywhere; and where `floor_step` asks for a loss that isn't reached.
     """
-    device = engine.device
-    micro_batch_size = config.train_micro_batch_size_per_gpu
-    steps = Steps([(samples, 1.0)], train_batch_size=config.train_batch_size, seed=config.seed)
-    capacity = fixed_capacity(steps, micro_batch_size=micro_batch_size, world=place.world, device=device.type)
-    has_pairs = samples.config.pairs != "none"
-    tokens_seen, since = 0, time.monotonic()
+    device, has_pairs = engine.device, plan.pairs != "none"
+    hosts = dist.new_group(backend="gloo") if device.type == "cuda" else None
 
     def make(step: int) -> list[Batch]:
-        where = {"rank": place.rank, "world": place.world}
-        return step_batches(steps, step, micro_batch_size=micro_batch_size, **where, capacity=capacity)
+        return plan.batches(step, place.rank)
 
-    def loss_of(
-        model: Any, step: int, predictions: int, sequences: int, micro: int, batch: Batch
-    ) -> tuple[Tensor, Losses]:
+    def loss_of(model: Any, step: int, counts: tuple[int, int], micro: int, batch: Batch) -> tuple[Tensor, Losses]:
         if config.hidden_dropout_prob:
             torch.manual_seed(_dropout_seed(config.seed, step, micro, place.rank))
         losses = model(TensorBatch.of(batch, device))
+        predictions, sequences = counts
         return losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences, losses
 
-    guard = Guard(engine, config.gradient_clipping)
-    floor = UnigramFloor(
-        config.floor_step,
-        make,
-        vocabulary_size=engine.module.vocabulary_size,
-        device=device,
-        losses=[json.loads(line)["masked_lm_loss"] for line in curve.read_text(encoding="utf-8").splitlines()],
-    )
-    loader = closing(steps_ahead(make, start, config.max_steps, config.loader_workers))
-    with curve.open("a", encoding="utf-8") as lines, loader as made:
-        for step, batches in enumerate(made, start):
+    before = [json.loads(line)["masked_lm_loss"] for line in around.curve.read_text(encoding="utf-8").splitlines()]
+    size = engine.module.vocabulary_size
+    floor = UnigramFloor(config.floor_step, make, vocabulary_size=size, device=device, losses=before)
+    guard, measures, pace = Guard(engine, config.gradient_clipping), Measures(has_pairs), Pace()
+    loader = Waited(steps_ahead(make, start, len(plan), config.loader_workers))
+    with around.curve.open("a", encoding="utf-8") as curve, closing(loader):
+        for step, batches in enumerate(loader, start):
             doing: Doing = "training" if step > start else "starting"  # the first step may compile
-            heartbeat.beat(doing, step)
-            own = [(b.predictions, b.sequences, b.tokens, preemption.asked) for b in batches]
-            counts = torch.tensor(own, dtype=torch.int64, device=device).sum(0)
-            dist.all_reduce(counts)
-            predictions, sequences, tokens, asked = counts.tolist()
+            around.heartbeat.beat(doing, step)
+            own = [(b.predictions, b.sequences, b.tokens, len(b.input_ids), around.preemption.asked) for b in batches]
+            agreed = torch.tensor(own, dtype=torch.int64).sum(0)
+            dist.all_reduce(agreed, group=hosts)
+            predictions, sequences, tokens, places, is_asked = agreed.tolist()
+            counts = predictions, sequences
 
             rate = learning_rate(config, step)
             for group in engine.optimizer.param_groups:
                 group["lr"] = rate
             sums = torch.zeros(4, dtype=torch.float64, device=device)
             for micro, batch in enumerate(batches):
-                loss, losses = loss_of(engine, step, predictions, sequences, micro, batch)
+                loss, losses = loss_of(engine, step, counts, micro, batch)
                 engine.backward(loss * place.world, scale_wrt_gas=False)
                 sums += torch.stack([each.detach().double() for each in losses])
-                heartbeat.beat(doing, step, micro + 1)
-
+                around.heartbeat.beat(doing, step, micro + 1)
             dist.all_reduce(sums)
             guard.step(sums[:2])
-            masked_lm, next_sentence, masked_lm_correct, next_sentence_correct = sums.tolist()
-            masked_lm, next_sentence = masked_lm / predictions, has_pairs * next_sentence / sequences
-            if guard.failed:
-                again = partial(loss_of, engine.module, step, predictions, sequences)
-                found = diagnose(engine.module, batches, again, place.rank)
-                raise not_finite(step, (masked_lm, next_sentence), found, steps.looked_at(step), diagnosis(step))
-            floor.take(step, masked_lm, predictions)
 
-            tokens_seen += tokens
-            if place.rank == 0:
-                record = {
-                    "step": step,
-                    "loss": masked_lm + next_sentence,
-                    "masked_lm_loss": masked_lm,
-                    "masked_lm_accuracy": masked_lm_correct / predictions,
-                    "next_sentence_loss": next_sentence,
-                    "next_sentence_accuracy": next_sentence_correct / sequences,
-                    "gradient_norm": float(guard.norm),
-                    "learning_rate": rate,
-                    "tokens": tokens,
-                }
-                _append(lines, record)
-                if (step + 1) % config.log_every == 0:
-                    now = time.monotonic()
-                    report(record | {"tokens_per_second": tokens_seen / (now - since)})
-                    tokens_seen, since = 0, now
-            is_last = step + 1 == config.max_steps
-            if (asked or (step + 1) % config.checkpoint_every == 0) and not is_last:
-                heartbeat.beat("checkpointing", step + 1)
-                lines.flush()
-                checkpoint(step + 1)
-            if asked and not is_last:
-                heartbeat.beat("preempted", step + 1)
-                raise preempted(config.name, step + 1, config.max_steps)
+            done, is_last = step + 1, step + 1 == len(plan)
+            record = {"step": step, "learning_rate": rate, "tokens": tokens}
+            pace.tokens, pace.places = pace.tokens + tokens, pace.places + places
+            if validation and (done % config.validate_every == 0 or is_last):
+                around.heartbeat.beat("validating", done)
+                began = time.monotonic()
+                record["validation"] = validation.scores(engine)
+                pace.aside_s += time.monotonic() - began
+            measures.add(record, sums, guard.norm, predictions=predictions, sequences=sequences)
+            is_stopping = bool(is_asked) and not is_last
+            is_checkpoint_due = is_stopping or is_due(config, done)
+            if is_checkpoint_due or is_last or done % config.log_every == 0:
+                for record in measures.fetch():
+                    if not _is_finite(record):
+                        raise _failure(engine, plan, partial(loss_of, engine.module), record, place, around)
+                    floor.take(record["step"], record["masked_lm_loss"], predictions)
+                    if place.rank == 0:
+                        _append(curve, record)
+            if done % config.log_every == 0 or is_last:
+                told = pace.told(loader.taken())
+                if place.rank == 0:
+                    around.report(record | told)
+                pace = Pace()
+            if is_checkpoint_due:
+                around.heartbeat.beat("checkpointing", done)
+                curve.flush()
+                began = time.monotonic()
+                around.checkpoint(done, is_stopping)
+                pace.checkpoint_s += time.monotonic() - began
+            if is_stopping:
+                around.heartbeat.beat("preempted", done)
+                raise preempted(config.name, done, len(plan))
+
+
+def _failure(
+    engine: Any, plan: Plan, loss_of: Callable[..., Any], record: dict[str, Any], place: Place, around: Surroundings
+) -> TrainingError:
+    """What a step that wasn't finite comes to, made again: the weights are those before it (guard.py)."""
+    step = record["step"]
+    batches = plan.batches(step, place.rank)
+    agreed = torch.tensor([(b.predictions, b.sequences) for b in batches], device=engine.device).sum(0)
+    dist.all_reduce(agreed)
+    found = diagnose(engine.module, batches, partial(loss_of, step, tuple(agreed.tolist())), place.rank)
+    losses = record["masked_lm_loss"], record["next_sentence_loss"]
+    return not_finite(step, losses, found, plan.chosen(step), around.diagnosis(step))
+
+
+def _is_finite(record: dict[str, Any]) -> bool:
+    return bool(torch.tensor([record["loss"], record["gradient_norm"]]).isfinite().all())
 
 
 def _append(lines: TextIO, record: dict[str, Any]) -> None:

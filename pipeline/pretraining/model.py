@@ -8,7 +8,7 @@ Legend: T tokens, S sequences, M predictions, h hidden size, V vocabulary.
 """
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
-from pipeline.pretraining.attention import Layout, layout_of, packed_attention
+from pipeline.pretraining.attention import Layout, packed_attention
 
 MULTIPLE = 64
+Reduction = Literal["sum", "none"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class TensorBatch:
     def of(cls, batch: Batch, device: torch.device) -> "TensorBatch":
         names = [field.name for field in fields(cls) if field.name != "layout"]
         tensors = {name: torch.from_numpy(getattr(batch, name)).to(device, non_blocking=True) for name in names}
-        return cls(layout=layout_of(batch.lengths.tolist(), device), **tensors)
+        return cls(layout=Layout.of(batch.lengths, device), **tensors)
 
 
 class Losses(NamedTuple):
-    """Sums, not means: the step divides by the counts of the whole batch, whatever its split."""
+    """Sums, not means: the step divides by the counts of the whole batch, whatever its split. Or each by itself."""
 
     masked_lm: Tensor
     """Cross-entropy over the M predictions, float32, in nats."""
@@ -106,29 +107,42 @@ class BertForPreTraining(nn.Module):
         with torch.no_grad():
             self.word_embeddings.weight[self.vocabulary_size :] = 0
 
+    def compile_regions(self) -> None:
+        """Compile what repeats and what is memory-bound, each once: embeddings, the layer, the masked-LM loss.
+
+        For GPUs: there it fuses residual, LayerNorm, GELU and cross-entropy with what stands around them.
+        """
+        for layer in self.layers:
+            layer.compile(dynamic=False)
+        self.embed = torch.compile(self.embed, dynamic=False)  # type: ignore[method-assign]
+        self.masked_lm = torch.compile(self.masked_lm, dynamic=False)  # type: ignore[method-assign]
+
+    def embed(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Three ids of each token, [T], to [T, h]."""
+        first, second = self.token_type_embeddings.weight
+        embedded = (
+            self.word_embeddings(input_ids)
+            + self.position_embeddings(position_ids)
+            + torch.where(token_type_ids[:, None] == 0, first, second)  # two rows: summing beats adding one by one
+        )
+        return self.dropout(self.embedding_norm(embedded))  # type: ignore[no-any-return]
+
     def encode(self, batch: TensorBatch) -> Tensor:
         """The last layer's output, [T, h]."""
-        embedded = (
-            self.word_embeddings(batch.input_ids)
-            + self.position_embeddings(batch.position_ids)
-            + self.token_type_embeddings(batch.token_type_ids)
-        )
-        hidden: Tensor = self.dropout(self.embedding_norm(embedded))
+        hidden: Tensor = self.embed(batch.input_ids, batch.token_type_ids, batch.position_ids)
         for layer in self.layers:
             hidden = layer(hidden, batch.layout)
         return hidden
 
     def masked_lm_logits(self, hidden: Tensor) -> Tensor:
-        """[M, h] to [M, padded V] float32; the padding is -inf, so that it has no probability and no gradient."""
+        """[M, h] to [M, V] float32: the vocabulary's padding has no probability and no gradient."""
         transformed = self.transform_norm(F.gelu(self.transform(hidden)))
-        logits = F.linear(transformed, self.word_embeddings.weight, self.decoder_bias).float()
-        padding = logits.shape[-1] - self.vocabulary_size
-        if padding:
-            mask = torch.zeros_like(logits[:1]).index_fill_(
-                1, torch.arange(self.vocabulary_size, logits.shape[-1], device=logits.device), float("-inf")
-            )
-            logits = logits + mask
-        return logits
+        logits = F.linear(transformed, self.word_embeddings.weight, self.decoder_bias)
+        return logits[:, : self.vocabulary_size].float()
+
+    def masked_lm(self, hidden: Tensor, labels: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+        """[M, h] and what stood there, [M], to cross-entropies and whether predictions are right."""
+        return _scored(self.masked_lm_logits(hidden), labels, reduction)
 
     def next_sentence_logits(self, hidden: Tensor, layout: Layout) -> Tensor:
         """[T, h] to [S, 2] float32, from each sequence's [CLS]."""
@@ -136,14 +150,17 @@ class BertForPreTraining(nn.Module):
         logits: Tensor = self.next_sentence(torch.tanh(self.pooler(first))).float()
         return logits
 
-    def forward(self, batch: TensorBatch) -> Losses:
+    def forward(self, batch: TensorBatch, reduction: Reduction = "sum") -> Losses:
         """The losses of a micro-batch."""
         hidden = self.encode(batch)
-        masked = self.masked_lm_logits(hidden.index_select(0, batch.masked_positions))
+        masked = hidden.index_select(0, batch.masked_positions)
+        masked_lm, masked_lm_correct = self.masked_lm(masked, batch.masked_lm_labels, reduction)
         sentence = self.next_sentence_logits(hidden, batch.layout)
-        return Losses(
-            F.cross_entropy(masked, batch.masked_lm_labels, reduction="sum"),
-            F.cross_entropy(sentence, batch.next_sentence_label, reduction="sum"),
-            (masked.detach().argmax(-1) == batch.masked_lm_labels).sum(),
-            (sentence.detach().argmax(-1) == batch.next_sentence_label).sum(),
-        )
+        next_sentence, next_sentence_correct = _scored(sentence, batch.next_sentence_label, reduction)
+        return Losses(masked_lm, next_sentence, masked_lm_correct, next_sentence_correct)
+
+
+def _scored(logits: Tensor, labels: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+    """[N, classes] and [N] to cross-entropies and whether the likeliest is the label: sums, or [N] each."""
+    correct = logits.detach().argmax(-1) == labels
+    return F.cross_entropy(logits, labels, reduction=reduction), correct.sum() if reduction == "sum" else correct

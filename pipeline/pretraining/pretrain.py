@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.config import PretrainingConfig
-from pipeline.errors import ConfigError, TrainingError
+from pipeline.errors import TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
-from pipeline.pretraining.job import SCHEMA, TRAINED, Job
+from pipeline.pretraining.initial import initial_record, log_start
+from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
 from pipeline.pretraining.preemption import passing_on, preempted
+from pipeline.pretraining.schedule import schedule_of
 from pipeline.pretraining.watchdog import Hung, Watchdog
 from pipeline.progress import Advance, progress
 from pipeline.store import Artifact, Holder, Lease, Store
@@ -35,13 +37,13 @@ log = logging.getLogger("bertmill")
 
 
 def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, force: bool = False) -> Artifact:
-    """Train an encoder on the dataset.
+    """Train an encoder on the dataset, from the seed or from what `init` names.
 
-    Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher.
-    TrainingError where a rank fails or hangs; Preempted where it was asked to stop; LeaseLost where another run has
-    taken this one for dead.
+    Raises ConfigError before any rank starts: a DeepSpeed key of ours, a length over the positions, no such launcher,
+    an architecture that isn't the parent's. TrainingError where a rank fails or hangs; Preempted where it was asked to
+    stop; LeaseLost where another run has taken this one for dead.
     """
-    check_pretraining(config, dataset, store)
+    check_pretraining(config, store)
     with ExitStack() as stack:
         job = stack.enter_context(_job(config, dataset, store))
         if not force and (found := store.find(job.recipe)):
@@ -57,6 +59,10 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         work = store.work(job.recipe, lease.epoch)
         if force:
             work.clear()
+        vocabulary = store.parent(dataset, "vocabulary")
+        start = {"init": initial_record(job.initial, vocabulary, store)} if job.initial else {}
+        for record in start.values():
+            log_start(record)
         run = _launch(job, store, lease) if TRAINED not in work.names() else {}
         lease.check()
         files, record = work.load(TRAINED)
@@ -64,7 +70,6 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            vocabulary = store.parent(dataset, "vocabulary")
             for name in TOKENIZER_FILES:
                 draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
             made = draft.commit(
@@ -72,7 +77,8 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
                     "steps": len(curve),
                     "tokens": sum(line["tokens"] for line in curve),
                     "parameters": record["parameters"],
-                },
+                }
+                | start,
                 metrics=_last(curve),
                 producer=run,
             )
@@ -82,23 +88,18 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     return made
 
 
-def check_pretraining(config: PretrainingConfig, dataset: Artifact, store: Store) -> None:
-    """ConfigError for whatever would fail later; costs one manifest."""
+def check_pretraining(config: PretrainingConfig, store: Store) -> None:
+    """ConfigError for whatever would fail later; costs nothing."""
     systems_config(config.deepspeed)
+    schedule_of(config)
     launcher_named(store.settings.launcher)
-    length = store.manifest(dataset).totals["max_seq_length"]
-    if length > config.max_position_embeddings:
-        raise ConfigError(
-            f"{dataset} has samples of up to {length} tokens, over pretraining.max_position_embeddings "
-            f"{config.max_position_embeddings}. Raise it, or take a dataset of shorter samples."
-        )
 
 
 @contextmanager
 def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator[Job]:
     folder = Path(tempfile.mkdtemp(prefix="bertmill-job-"))
     try:
-        yield Job(config, dataset, store.settings, folder)
+        yield job_of(config, dataset, store, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -114,7 +115,7 @@ def _shown_waiting(job: Job) -> Iterator[Callable[[Holder], None]]:
             nonlocal advance, done
             if advance is None:
                 log.info("%s is trained by %s already: waiting for it", job.recipe.name, holder)
-                bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.max_steps)
+                bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.steps)
                 advance = stack.enter_context(bar)
             step = holder.note.get("step", done)
             advance(step - done, f"{holder}, heard of {holder.age_s:.0f} s ago")
@@ -134,7 +135,7 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     started, where, speeds = time.monotonic(), dict[str, Any](), list[float]()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     store.check_before_commit()
-    with progress(f"pretraining {job.recipe.name}", job.config.max_steps) as advance:
+    with progress(f"pretraining {job.recipe.name}", job.config.steps) as advance:
         done = 0
 
         def show(record: dict[str, Any]) -> None:
@@ -143,13 +144,13 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
                 where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
                 advance(record["resumed_at"] - done)
                 done = record["resumed_at"]
-                lease.note({"step": done, "of": job.config.max_steps})
+                lease.note({"step": done, "of": job.config.steps})
                 return
             speeds.append(record["tokens_per_second"])
             note = f"loss {record['loss']:.3f}, {record['tokens_per_second']:,.0f} tokens/s"
             advance(record["step"] + 1 - done, note)
             done = record["step"] + 1
-            lease.note({"step": done, "of": job.config.max_steps})
+            lease.note({"step": done, "of": job.config.steps})
 
         job.progress.touch()
         with job.progress.open(encoding="utf-8") as lines:
@@ -188,7 +189,7 @@ def _watched(job: Job, ranks: int, lease: Lease, follow: Callable[[], None]) -> 
     if status != 0:
         raise TrainingError(_failure(job, status))
     if (steps := watchdog.preempted_after) is not None:
-        raise preempted(job.recipe.name, steps, job.config.max_steps)
+        raise preempted(job.recipe.name, steps, job.config.steps)
 
 
 def _follower(lines: IO[str], show: Callable[[dict[str, Any]], None]) -> Callable[[], None]:

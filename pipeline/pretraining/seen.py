@@ -7,11 +7,11 @@ import numpy as np
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, packed
-from pipeline.dataset.dealing import dealt, fixed_capacity
-from pipeline.dataset.samples import Samples
+from pipeline.dataset.dealing import dealt
+from pipeline.dataset.plan import EPOCHS_A_PHASE
 from pipeline.dataset.showing import batch_samples, check_shown
-from pipeline.dataset.steps import Steps
 from pipeline.errors import ConfigError
+from pipeline.pretraining.phases import open_samples, plan_of
 from pipeline.store import Artifact, Store
 
 
@@ -20,33 +20,39 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
 
     Raises ConfigError for a step that it didn't take, or text that may not be shown.
     """
-    manifest = store.manifest(pretraining)
+    manifest, dataset = store.manifest(pretraining), store.parent(pretraining, "dataset")
     config = PretrainingConfig.model_validate(manifest.config)
     if not 0 <= step < manifest.totals["steps"]:
         raise ConfigError(
             f"{pretraining} took {manifest.totals['steps']:,} steps, numbered from 0; step {step} is none of them."
         )
-    dataset = store.parent(pretraining, "dataset")
+    opened = open_samples(config, dataset, store)
     if shown:
-        check_shown(dataset, store)
-    samples = Samples(store, dataset)
-    steps = Steps([(samples, 1.0)], train_batch_size=config.train_batch_size, seed=config.seed)
-    chosen = steps.looked_at(step)
-    (batch,) = packed([samples], chosen, [len(chosen.rows)])
-    world, micro = manifest.producer.get("world", 1), config.train_micro_batch_size_per_gpu
+        for samples in opened.values():
+            check_shown(samples.dataset, store)
+    world, device = manifest.producer.get("world", 1), manifest.producer.get("device", "cpu")
+    plan = plan_of(config, opened, world=world, device=device)
+    number, own = plan.phase_of(step)
+    steps = plan.steps[number]
+    chosen = steps.looked_at(own)
+    (batch,) = packed(steps.samples, chosen, [len(chosen.rows)])
+    mixed = " and ".join(str(samples.dataset) for samples in steps.samples)
     yield (
-        f"step {step:,} of {dataset.reference}: {len(batch.lengths):,} samples, {len(batch.input_ids):,} tokens, "
+        f"step {step:,} of {mixed}: {len(batch.lengths):,} samples, {len(batch.input_ids):,} tokens, "
         f"{len(batch.masked_positions):,} predictions, sha256 {batch_digest(batch)}"
     )
-    device = manifest.producer.get("device", "cpu")
-    capacity = fixed_capacity(steps, micro_batch_size=micro, world=world, device=device)
-    hands = dealt(chosen, micro_batch_size=micro, world=world, capacity=capacity)
-    for number, hand in enumerate(hands):
+    hands = dealt(
+        chosen,
+        micro_batch_size=plan.phases[number].micro_batch_size,
+        world=world,
+        capacity=plan.capacities[number],
+    )
+    for place, hand in enumerate(hands):
         tokens = int(chosen.lengths[hand].sum())
-        yield f"  rank {number % world}, micro-batch {number // world}: {len(hand):,} samples, {tokens:,} tokens"
-    names = zip(batch.indices[:shown], chosen.epochs[:shown], strict=True)
+        yield f"  rank {place % world}, micro-batch {place // world}: {len(hand):,} samples, {tokens:,} tokens"
+    names = zip(batch.indices[:shown], chosen.epochs[:shown] % EPOCHS_A_PHASE, strict=True)
     titles = [f"sample {index:,} in epoch {epoch}" for index, epoch in names]
-    for text in batch_samples(batch, titles, samples, store):
+    for text in batch_samples(batch, titles, steps.samples[0], store):
         yield ""
         yield text
 

@@ -23,20 +23,17 @@ def main(path: Path, preemption: Preemption) -> None:
     import torch
     import torch.distributed as dist
 
-    from pipeline.dataset.samples import Samples
     from pipeline.errors import BertmillError, Preempted
-    from pipeline.pretraining.checkpoint import (
-        Place,
-        load_checkpoint,
-        module_weights,
-        restore_partition,
-        save_checkpoint,
-    )
+    from pipeline.pretraining.checkpoint import Checkpoints, Place
     from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config, zero_stage
     from pipeline.pretraining.export import save_pretrained
+    from pipeline.pretraining.fragments import whole_weights
+    from pipeline.pretraining.initial import start_from
     from pipeline.pretraining.job import TRAINED, Job
-    from pipeline.pretraining.loop import train
+    from pipeline.pretraining.loop import Surroundings, train
     from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.phases import heldout_of, open_samples, plan_of
+    from pipeline.pretraining.validation import Validation
     from pipeline.store import open_store
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -54,59 +51,74 @@ def main(path: Path, preemption: Preemption) -> None:
     work = store.work(job.recipe, job.epoch)
     systems = systems_config(config.deepspeed)
     place = Place(rank, world, zero_stage(systems))
-    samples = Samples(store, job.dataset)
     vocabulary_size = store.manifest(job.dataset).totals["vocabulary_size"]
     folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
     curve = folder / "curve.jsonl"
     curve.touch()
+    checkpoints = Checkpoints(store, work, place, folder, config)
     try:
         model = BertForPreTraining(config, vocabulary_size)
-        resume = load_checkpoint(store, work, place)
+        resume = checkpoints.load()
         if resume is not None:
-            model.load_state_dict(resume.weights)
+            resume.fill(model)
             shutil.copyfile(resume.curve, curve)
+        elif job.initial is not None:
+            start_from(model, config, job.initial, store.parent(job.dataset, "vocabulary"), store)
+        samples = open_samples(config, job.dataset, store)
+        validation = Validation(
+            heldout_of(config, job.dataset, store),
+            limit=config.validation_samples,
+            micro_batch_size=config.train_micro_batch_size_per_gpu,
+            place=place,
+        )
         engine = initialise(model, config, systems, world)
         if resume is not None:
-            restore_partition(engine, resume.partition)
+            resume.restore(engine, place)
         with job.progress.open("a", encoding="utf-8") as progress:
 
             def report(record: dict[str, object]) -> None:
-                progress.write(json.dumps(record) + "\n")
+                progress.write(json.dumps(record | checkpoints.status) + "\n")
                 progress.flush()
+
+            def checkpoint(step: int, is_last_chance: bool) -> None:
+                if is_last_chance:
+                    checkpoints.drain(job.settings.store_deadline_s)  # or it would be put off
+                checkpoints.save(engine, step, curve)
+                if is_last_chance:
+                    checkpoints.drain(job.settings.store_deadline_s)
 
             start = resume.step if resume else 0
             if rank == 0:
                 report(
                     {"resumed_at": start, "device": str(engine.device), "world": world, "zero_stage": place.zero_stage}
                 )
-            train(
-                engine,
-                samples,
-                config,
-                place,
-                start=start,
+            around = Surroundings(
                 curve=curve,
                 report=report,
-                checkpoint=lambda step: save_checkpoint(engine, work, step, curve, place, folder),
+                checkpoint=checkpoint,
                 heartbeat=heartbeat,
                 preemption=preemption,
                 diagnosis=lambda step: job.log.with_suffix(f".step-{step}.json"),
             )
-        heartbeat.beat("finishing", config.max_steps)
-        weights = module_weights(engine, place)
+            plan = plan_of(config, samples, world=world, device=str(engine.device))
+            train(engine, plan, validation, config, place, around, start=start)
+        heartbeat.beat("finishing", config.steps)
+        checkpoints.drain(job.settings.store_deadline_s)
+        weights = whole_weights(engine, place)
         if rank == 0:
             save_pretrained(weights, config, vocabulary_size, folder / "model")
             files = [work.add(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
             parameters = sum(parameter.numel() for parameter in weights.values())
             work.commit(TRAINED, [*files, work.add(curve, "curve.jsonl")], {"parameters": parameters})
         dist.barrier()
-        heartbeat.beat("done", config.max_steps)
+        heartbeat.beat("done", config.steps)
     except Preempted:
         pass
     except BertmillError as error:
         job.error.write_text(str(error), encoding="utf-8")
         raise SystemExit(2) from None
     finally:
+        checkpoints.close()
         shutil.rmtree(folder, ignore_errors=True)
     dist.destroy_process_group()
 

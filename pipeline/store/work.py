@@ -78,9 +78,9 @@ class Work:
                 first = first or error
         raise first or CorruptArtifact(f"The snapshot {name} can't be read: {self._root} has none of that name.")
 
-    def remove(self, name: str) -> None:
-        """Forget a snapshot, in our epoch and those before. Its blobs stay until they are collected."""
-        self._remove({name})
+    def remove(self, *names: str) -> None:
+        """Forget snapshots, in our epoch and those before. Their blobs stay until they are collected."""
+        self._remove(set(names))
 
     def clear(self) -> None:
         """Forget all of them, in our epoch and those before."""

@@ -50,7 +50,7 @@ class Existing:
 
 def find_existing(config: ExistingVocabulary, store: Store) -> Existing:
     """Where it is. Raises ConfigError where a path leads to no file."""
-    if is_reference(config.vocabulary):
+    if is_reference(config.vocabulary, "vocabulary"):
         return Existing(store.resolve(config.vocabulary), Path(), config)
     path = Path(config.vocabulary).expanduser().absolute()  # its folder may name it
     path = path / "vocab.txt" if path.is_dir() else path

@@ -1,30 +1,32 @@
-"""Killed and run again, a training ends bit for bit as if nothing had happened."""
+"""Killed and run again, a training ends bit for bit as if nothing had happened; on another cluster, within rounding."""
 
 import json
+import math
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from safetensors import safe_open
 
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.checkpoint import Place, load_checkpoint, snapshot_name
+from pipeline.pretraining.checkpoint import Checkpoints
+from pipeline.pretraining.fragments import KINDS, Place
 from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.storing import step_of, whole_name
 from pipeline.store import Artifact, Recipe, Store, Work
-from pipeline.store.keys import blob_key
+from tests.damage import damage_blob
+from tests.pretraining.test_loop import curve_of, plain_loop
 from tests.processes import living_with
 from tests.small import Small, store_of, untrained_copy
 
-PLACE = Place(rank=0, world=2, zero_stage=1)
-ELSEWHERE = Place(rank=0, world=7, zero_stage=1)
 RUN = """
 import logging, sys
 from pipeline.config import PretrainingConfig
@@ -48,33 +50,51 @@ def recipe_of(config: PretrainingConfig, small: Small) -> Recipe:
 
 
 def steps_in(work: Work) -> list[int]:
-    """The steps of this world's snapshots, the newest first."""
-    records = [work.load(name)[1] for name in work.names()]
-    return [record["step"] for record in records if record["world"] == PLACE.world]
+    """The steps of the whole checkpoints, the newest first."""
+    return [step for name in work.names() if (step := step_of(name)) is not None]
 
 
-def killed_after(snapshots: int, config: PretrainingConfig, small: Small, store: Store) -> None:
-    """Train in a process of its own, and kill that when so many more snapshots are there."""
-    mark = f"BERTMILL_HOME={store.settings.home}"
+class Killed:
+    """A training in a process of its own, which ends by SIGKILL, and everything that it has started with it."""
+
+    def __init__(self, config: PretrainingConfig, store: Store, **variables: str) -> None:
+        self.mark = f"BERTMILL_HOME={store.settings.home}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, config.model_dump_json()],
+            env=os.environ | variables | {"BERTMILL_HOME": str(store.settings.home)},
+            stderr=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> "Killed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        _, said = self.process.communicate()
+        self.said = said.decode()
+        assert not living_with(self.mark, within_s=10)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+
+def killed_after(
+    wholes: int, config: PretrainingConfig, small: Small, store: Store, newest: int = 0, **variables: str
+) -> None:
+    """Kill a training when so many more checkpoints are whole than the one after `newest` steps."""
     work = store.work(recipe_of(config, small))
-    there = len(work.names())
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, config.model_dump_json()],
-        env=os.environ | {"BERTMILL_HOME": str(store.settings.home)},
-        stderr=subprocess.PIPE,
-    )
-    try:
+    wanted = newest + wholes * config.checkpoint_every
+    with Killed(config, store, **variables) as killed:
         deadline = time.monotonic() + 120
-        while len(work.names()) < there + snapshots and time.monotonic() < deadline and process.poll() is None:
+        while not set(steps_in(work)) & set(range(wanted, config.max_steps - 1)) and time.monotonic() < deadline:
+            if not killed.is_running:
+                break
             time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        _, said = process.communicate()
-    assert not living_with(mark, within_s=10)
-    assert process.returncode == -signal.SIGKILL, said.decode()
+    assert killed.process.returncode == -signal.SIGKILL, killed.said
     assert TRAINED not in work.names(), "it was killed in mid-training"
     assert not store.versions("pretraining"), "it published nothing"
-    assert len(work.names()) >= there + snapshots, said.decode()
+    assert steps_in(work)[0] >= wanted, killed.said
 
 
 def bytes_of(store: Store, artifact: Artifact) -> dict[str, str]:
@@ -89,10 +109,8 @@ def undisturbed(small: Small, config: PretrainingConfig) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def killed(small: Small, config: PretrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home where training was killed after its second snapshot, having found a higher one of another world."""
+    """A home where training was killed after its second checkpoint."""
     store = untrained_copy(small, tmp_path_factory.mktemp("killed") / "home")
-    work = store.work(recipe_of(config, small))
-    work.commit(snapshot_name(36, ELSEWHERE), [], {"step": 36, "world": 7, "zero_stage": 1})
     killed_after(2, config, small, store)
     return store.settings.home
 
@@ -106,56 +124,102 @@ def again(killed: Path, tmp_path: Path) -> Store:
 def test_killed_and_run_again_it_ends_with_the_same_curve_and_weights(
     again: Store, undisturbed: dict[str, str], small: Small, config: PretrainingConfig
 ) -> None:
-    newest = steps_in(again.work(recipe_of(config, small)))[0]
+    work = again.work(recipe_of(config, small))
+    newest = steps_in(work)[0]
+    higher = {"step": 36, "world": 7, "optimizer_step": 36.0, "parameters": {}, "snapshot": False}
+    work.commit(whole_name(36), [], higher)  # of another cluster, whose files are gone
     artifact = pretrain(config, small.dataset, store=again)
     assert again.manifest(artifact).producer["resumed_at"] == newest > 0
     assert bytes_of(again, artifact) == undisturbed
-    assert not again.work(recipe_of(config, small)).names(), "what is published needs no snapshots"
+    assert not work.names(), "what is published needs no checkpoints"
 
 
-def test_a_corrupt_newest_snapshot_is_passed_over_for_the_one_before(
-    again: Store, undisturbed: dict[str, str], small: Small, config: PretrainingConfig
+@pytest.mark.parametrize("path", ["rank-00001.exp_avg.safetensors", "rank-00000.weight.safetensors", "curve.jsonl"])
+@pytest.mark.parametrize("damage", ["corrupt", "truncated", "missing"])
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
+    damage: str,
+    path: str,
+    again: Store,
+    small: Small,
+    config: PretrainingConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     work = again.work(recipe_of(config, small))
     newest, before, *_ = steps_in(work)
-    files, _ = work.load(snapshot_name(newest, PLACE))
-    entry = next(entry for entry in files if entry.path == "rank-00001.safetensors")
-    flip_a_byte(again, blob_key(entry.sha256))
-    artifact = pretrain(config, small.dataset, store=again)
-    assert again.manifest(artifact).producer["resumed_at"] == before < newest
-    assert bytes_of(again, artifact) == undisturbed
+    damage_blob(again, {entry.path: entry for entry in work.load(whole_name(newest))[0]}[path], damage)
+    resume = Checkpoints(again, work, Place(0, 1, 3), tmp_path, config).load()
+    assert resume is not None
+    assert resume.step == before < newest
+    assert f"checkpoint {whole_name(newest)} is passed over: " in caplog.text
 
 
-def flip_a_byte(store: Store, key: str) -> None:
-    path = store.settings.home / "store" / key
-    data = bytearray(path.read_bytes())
-    data[-100] ^= 0xFF
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
-def test_under_zero_3_too_a_killed_run_goes_on_bit_for_bit(
-    small: Small, tiny: PretrainingConfig, training: Any, fresh: Store
+def test_where_no_record_can_be_read_it_begins_anew(
+    again: Store, small: Small, config: PretrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the undisturbed run made no checkpoints at all: making them changes nothing."""
-    stage = {"deepspeed": "zero3", "train_micro_batch_size_per_gpu": 2}
-    config = tiny.model_copy(update=stage | {"checkpoint_every": 2})
-    killed_after(1, config, small, fresh)
+    for each in list(again.backend.list("work/")):
+        if each.key.endswith("snapshot.json"):
+            again.backend.put(each.key, b'{"files": [')
+    work = again.work(recipe_of(config, small))
+    assert Checkpoints(again, work, Place(0, 1, 3), tmp_path, config).load() is None
+    assert "is passed over" in caplog.text
+
+
+@pytest.mark.long(2, 20)
+def test_killed_at_any_moments_it_ends_bit_for_bit_the_same(
+    rounds: int, small: Small, config: PretrainingConfig, undisturbed: dict[str, str], fresh: Store
+) -> None:
+    """While it starts, trains, or has a checkpoint half stored: as many lives as rounds, then one to the end."""
+    draw = random.Random(17)
+    config = config.model_copy(update={"checkpoint_every": 1})
+    work = fresh.settings.home / "store" / "work"
+    for _ in range(rounds):
+        seen = set(work.rglob("*.json"))
+        with Killed(config, fresh) as life:
+            deadline = time.monotonic() + 120
+            wanted = draw.choice([0, 1, 2, 3, 5])  # new records: parts, wholes, the lease
+            while len(set(work.rglob("*.json")) - seen) < wanted and time.monotonic() < deadline and life.is_running:
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0, 0.3))
+        if life.process.returncode == 0:
+            break
     artifact = pretrain(config, small.dataset, store=fresh)
-    assert fresh.manifest(artifact).producer["resumed_at"] > 0
-    assert bytes_of(fresh, artifact) == bytes_of(small.store, training(**stage))
+    assert bytes_of(fresh, artifact) == undisturbed
 
 
-def test_a_checkpoint_holds_safetensors_and_json_lines_and_nothing_to_unpickle(
+def test_a_training_moves_through_clusters_of_one_two_four_and_one_ranks_and_every_zero_stage(
+    small: Small, tiny: PretrainingConfig, fresh: Store
+) -> None:
+    """The same samples in the same order, so that each step's loss is the one of a plain loop in one process."""
+    config = tiny.model_copy(update={"max_steps": 40, "checkpoint_every": 2, "train_micro_batch_size_per_gpu": 5})
+    work = fresh.work(recipe_of(config, small))
+    newest = 0
+    for stage, ranks in ((2, 1), (0, 2), (3, 4)):
+        moved = config.model_copy(update={"deepspeed": f"zero{stage}"})
+        killed_after(1, moved, small, fresh, newest, BERTMILL_RANKS=str(ranks))
+        newest = steps_in(work)[0]
+        assert (work.load(whole_name(newest))[1]["world"], newest) == (ranks, newest)
+    fresh = store_of(fresh.settings.home, BERTMILL_RANKS="1")
+    artifact = pretrain(config.model_copy(update={"deepspeed": "zero1"}), small.dataset, store=fresh)
+    assert fresh.manifest(artifact).producer["resumed_at"] == newest
+    curve = curve_of(replace(small, store=fresh), artifact)
+    expected = plain_loop(small, config).curve
+    assert [line["step"] for line in curve] == list(range(config.max_steps))
+    assert [line["loss"] for line in curve] == pytest.approx([line["loss"] for line in expected], rel=1e-5)
+
+
+def test_a_checkpoint_holds_safetensors_and_json_lines_and_12_bytes_a_parameter(
     killed: Path, small: Small, config: PretrainingConfig
 ) -> None:
     store = store_of(killed)
     work = store.work(recipe_of(config, small))
     for step in steps_in(work):
-        files, record = work.load(snapshot_name(step, PLACE))
-        assert record == {"step": step, "world": 2, "zero_stage": 1}
-        names = ["curve.jsonl", "rank-00000.safetensors", "rank-00001.safetensors", "weights.safetensors"]
-        assert sorted(entry.path for entry in files) == names
+        files, record = work.load(whole_name(step))
+        assert (record["step"], record["world"], record["zero_stage"]) == (step, 2, 1)
+        assert record["optimizer_step"] == step
+        names = {f"rank-0000{rank}.{kind}.safetensors" for rank in (0, 1) for kind in KINDS}
+        assert {entry.path for entry in files} == names | {"curve.jsonl"}
+        numbers = 0
         for entry in files:
             path = store.blob(entry)
             if entry.path == "curve.jsonl":
@@ -163,51 +227,10 @@ def test_a_checkpoint_holds_safetensors_and_json_lines_and_nothing_to_unpickle(
                 assert [json.loads(line)["step"] for line in lines] == list(range(step)), "whole lines, none missing"
                 continue
             with safe_open(path, "pt") as tensors:
-                assert len(tensors.keys()) > 0
-
-
-def test_ranks_hold_different_parts_with_fp32_masters_and_both_moments(
-    killed: Path, small: Small, config: PretrainingConfig
-) -> None:
-    store = store_of(killed)
-    work = store.work(recipe_of(config, small))
-    first, second = (load_checkpoint(store, work, Place(rank, 2, 1)) for rank in (0, 1))
-    assert first is not None
-    assert second is not None
-    assert first.step == second.step == steps_in(work)[0]
-    assert first.partition.keys() == second.partition.keys()
-    assert {name.rpartition(".")[2] for name in first.partition} == {"master", "exp_avg", "exp_avg_sq", "step"}
-    assert {tensor.dtype for tensor in first.partition.values()} == {torch.float32}
-    assert {tensor.dtype for tensor in first.weights.values()} == {torch.bfloat16}
-    parameters = sum(tensor.numel() for tensor in first.weights.values())
-    for moment in ("master", "exp_avg", "exp_avg_sq"):
-        held = [t for part in (first, second) for name, t in part.partition.items() if name.endswith(f".{moment}")]
-        assert parameters <= sum(tensor.numel() for tensor in held) < parameters + 64, "each number once, and padding"
-    assert {float(t) for name, t in first.partition.items() if name.endswith(".step")} == {float(first.step)}
-
-
-@pytest.mark.parametrize("place", [Place(0, 1, 1), Place(0, 3, 1), Place(0, 2, 2)])
-def test_another_world_or_stage_begins_anew_and_says_so(
-    place: Place, killed: Path, small: Small, config: PretrainingConfig, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = store_of(killed)
-    assert load_checkpoint(store, store.work(recipe_of(config, small)), place) is None
-    assert f"this run of {place.world} under {place.zero_stage}: starting from the first step" in caplog.text
-
-
-def test_a_snapshot_without_its_record_or_a_blob_is_passed_over(
-    again: Store, small: Small, config: PretrainingConfig
-) -> None:
-    work = again.work(recipe_of(config, small))
-    newest, before, *older = steps_in(work)
-    files, _ = work.load(snapshot_name(newest, PLACE))
-    kept = {entry.sha256 for entry in work.load(snapshot_name(before, PLACE))[0]}
-    gone = next(entry for entry in files if entry.sha256 not in kept)
-    again.backend.delete(blob_key(gone.sha256))
-    resume = load_checkpoint(again, work, PLACE)
-    assert resume is not None
-    assert resume.step == before
-    for key in [each.key for each in again.backend.list("work/") if each.key.endswith("snapshot.json")]:
-        if any(snapshot_name(step, PLACE) in key for step in (before, *older)):
-            again.backend.put(key, b'{"files": [')
-    assert load_checkpoint(again, work, PLACE) is None
+                for key in tensors.keys():  # noqa: SIM118  (it is no dict)
+                    assert tensors.get_slice(key).get_dtype() == "F32"
+                    numbers += tensors.get_slice(key).get_shape()[0]
+        assert record["parameters"]["layers.0.qkv.weight"] == [96, 32]
+        assert numbers == 3 * sum(math.prod(shape) for shape in record["parameters"].values()), (
+            "weights and both moments, each once over all ranks"
+        )

@@ -1,0 +1,90 @@
+"""Run on several ranks by test_fragments.py: trainings under each ZeRO stage, each gone on with under some stages.
+
+`python -m tests.pretraining.moves FOLDER STAGES`: reads `home` and `config.json` there, and writes `curves.json`; from
+each training's checkpoint it goes on under so many stages, the training's own first.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import PretrainingConfig
+from pipeline.dataset.samples import Samples
+from pipeline.pretraining.checkpoint import Checkpoints
+from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
+from pipeline.pretraining.fragments import Place, whole_weights
+from pipeline.pretraining.loop import train
+from pipeline.pretraining.model import BertForPreTraining
+from pipeline.store import Recipe
+from tests.small import store_of
+
+STAGES = (0, 1, 2, 3)
+
+
+class Mover:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = PretrainingConfig.model_validate_json((folder / "config.json").read_text())
+        self.store = store_of(folder / "home")
+        self.dataset = self.store.resolve("dataset/small")
+        self.samples = Samples(self.store, self.dataset)
+        self.size = self.store.manifest(self.dataset).totals["vocabulary_size"]
+        self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+    def trained(self, number: int, stage: int) -> list[dict[str, Any]]:
+        """The curve of a training under that stage: anew where recipe `number` has no checkpoint, else from there."""
+        place = Place(self.rank, self.world, stage)
+        work = self.store.work(Recipe("pretraining", self.config, 1_000 + number, (self.dataset,)))
+        scratch = self.folder / f"rank-{self.rank}"
+        scratch.mkdir(exist_ok=True)
+        curve = scratch / "curve.jsonl"
+        curve.unlink(missing_ok=True)
+        checkpoints = Checkpoints(self.store, work, place, scratch, self.config)
+        model = BertForPreTraining(self.config, self.size)
+        resume = checkpoints.load()
+        if resume is not None:
+            resume.fill(model)
+        engine = initialise(model, self.config, systems_config(f"zero{stage}"), self.world)
+        if resume is not None:
+            resume.restore(engine, place)
+        start = resume.step if resume else 0
+
+        def checkpoint(step: int) -> None:
+            if resume is None:
+                checkpoints.save(engine, step, curve)
+                assert checkpoints.drain(60)
+
+        train(
+            engine,
+            self.samples,
+            self.config,
+            place,
+            start=start,
+            curve=curve,
+            report=lambda _: None,
+            checkpoint=checkpoint,
+        )
+        weights = whole_weights(engine, place)
+        engine.destroy()
+        if self.rank:
+            return []
+        lines = [json.loads(line) for line in curve.read_text().splitlines()]
+        return [*lines, {"norm": {name: float(each.double().norm()) for name, each in weights.items()}}]
+
+
+def main(folder: Path, stages: int) -> None:
+    import_deepspeed().init_distributed(dist_backend="gloo", verbose=False)
+    mover = Mover(folder)
+    curves = {}
+    for begun in STAGES:
+        curves[f"{begun}"] = mover.trained(begun, begun)
+        for stage in (*STAGES[begun:], *STAGES[:begun])[:stages]:
+            curves[f"{begun}->{stage}"] = mover.trained(begun, stage)
+    if mover.rank == 0:
+        (folder / "curves.json").write_text(json.dumps(curves))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
