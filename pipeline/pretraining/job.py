@@ -9,7 +9,7 @@ from pipeline.pretraining.initial import started_from
 from pipeline.pretraining.phases import mixture_identity, named_datasets, settled
 from pipeline.store import Artifact, Recipe, Store
 
-SCHEMA = 2
+SCHEMA = 3
 TRAINED = "trained"
 """The snapshot of a finished training; sorts after every step's."""
 

@@ -174,6 +174,7 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
 def _watched(job: Job, ranks: int, lease: Lease, follow: Callable[[], None]) -> None:
     """Run the ranks once, under the watchdog."""
     shutil.rmtree(job.beats, ignore_errors=True)
+    job.error.unlink(missing_ok=True)
     watchdog = Watchdog(job.beats, job.log, job.settings)
 
     def poll() -> None:

@@ -52,9 +52,12 @@ class Patience:
     hang_steps: float
     start_s: float
 
-    def limit(self, doing: str, usual_s: float | None) -> tuple[float, str]:
-        """Seconds, and the variable that says so, for ranks that do that; `usual_s` is a step's usual duration."""
-        if doing != "training" or usual_s is None:
+    def limit(self, all_train: bool, usual_s: float | None) -> tuple[float, str]:
+        """Seconds, and the variable that says so; a rank that does something else is waited for by those that train.
+
+        `usual_s` is a step's usual duration.
+        """
+        if not all_train or usual_s is None:
             return self.start_s, "BERTMILL_START_S"
         return max((self.hang_s, "BERTMILL_HANG_S"), (self.hang_steps * usual_s, "BERTMILL_HANG_STEPS"))
 
@@ -103,21 +106,16 @@ class Watchdog:
         self._failed_s = self._failed_s + passed if self._has_lost_one() else 0.0
         if self._failed_s > GRACE_S:
             self._end()
-        limit_s, variable = self._patience.limit(self._behind.doing if beats else "starting", self.usual_s)
+        limit_s, variable = self._patience.limit({beat.doing for beat in beats} == {"training"}, self.usual_s)
         if self._silence_s > limit_s:
             raise Hung(f"{self._ended_for_silence()} ({variable} allows {limit_s:.0f} s.)")
-
-    @property
-    def _behind(self) -> Beat:
-        """The rank that has come least far; of equals, the one with the fewest signs."""
-        return min(self._beats, key=lambda beat: (beat.place, beat.number))
 
     def _count_steps(self, now: float) -> None:
         """Time whole steps: not those in which anything else was done."""
         if not self._beats or any(beat.doing != "training" for beat in self._beats):
             self._step_began = None
             return
-        step = self._behind.step
+        step = min(beat.step for beat in self._beats)
         if self._step_began is None:
             self._step_began = step, now
         elif step > self._step_began[0]:

@@ -10,6 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.config import Settings
@@ -112,6 +113,24 @@ def test_a_killed_launcher_takes_its_ranks_with_it_within_seconds(
         launcher.send_signal(signal.SIGKILL)
         launcher.wait()
     assert not living_with(mark, within_s=SECONDS)
+
+
+def test_torchrun_is_deaf_to_requests_to_stop_and_waits_for_the_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = RANK + "while not (folder / 'go').exists(): time.sleep(0.05)"
+
+    def ask_torchrun() -> None:
+        if started(tmp_path) and not (tmp_path / "go").exists():
+            (torchrun,) = psutil.Process().children()
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
+                torchrun.send_signal(number)
+                time.sleep(0.2)
+            (tmp_path / "go").touch()
+
+    module = rank_module(tmp_path, code, monkeypatch)
+    assert launch_local(module, tmp_path, 2, tmp_path / "log", ask_torchrun) == 0, (tmp_path / "log").read_text()
+    assert (tmp_path / "go").exists()
 
 
 def test_a_tethered_process_lives_while_its_input_is_open_and_exits_when_it_is_closed() -> None:

@@ -184,6 +184,14 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes
         pretrain(config, small.dataset, store=fresh)
     assert str(caught.value).startswith("The loss of step 1 is not finite (masked-LM nan")
     assert "the weights were not updated. Lower pretraining.learning_rate, or raise warmup_share." in str(caught.value)
+    (found,) = (fresh.settings.home / "logs").glob("*.step-1.json")
+    assert f"in {found}" in str(caught.value)
+    step = json.loads(found.read_text(encoding="utf-8"))
+    assert step["masked_lm_loss"] == "nan"
+    samples = step["samples"]
+    assert {len(samples[name]) for name in ("datasets", "epochs", "rows")} == {config.train_batch_size}
+    assert sorted(row for each in step["micro_batches"] for row in each["rows"]) == sorted(samples["rows"])
+    assert {"layers.0", "layers.1", "word_embeddings"} < step["micro_batches"][0]["gradient_norms"].keys()
     assert not fresh.versions("pretraining")
     assert TRAINED not in fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))).names()
     assert not living_with(f"TEST_MARK={mark}", within_s=10)

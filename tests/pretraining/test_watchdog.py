@@ -102,7 +102,7 @@ def test_a_heartbeat_that_is_being_written_is_left_for_the_next_look(tmp_path: P
 def test_silence_is_borne_for_the_minimum_or_for_so_many_usual_steps_whichever_is_longer(
     usual_s: float, hang_s: float, hang_steps: float
 ) -> None:
-    limit_s, _ = Patience(hang_s, hang_steps, 600).limit("training", usual_s)
+    limit_s, _ = Patience(hang_s, hang_steps, 600).limit(True, usual_s)
     assert limit_s >= hang_s
     assert limit_s >= hang_steps * usual_s
     assert limit_s in (hang_s, hang_steps * usual_s)
@@ -142,6 +142,18 @@ def test_a_checkpoint_is_no_step_whatever_it_takes(watchdog: Watchdog, clock: Cl
         heartbeat.beat("checkpointing", step + 1)
         wait_out(watchdog, clock, 300)
     assert watchdog.usual_s is None or watchdog.usual_s < 3
+
+
+def test_ranks_that_wait_for_one_that_stores_a_checkpoint_are_left_alone(
+    watchdog: Watchdog, clock: Clock, tmp_path: Path
+) -> None:
+    ranks = [Heartbeat(tmp_path / "beats", number) for number in range(2)]
+    for step in range(5):
+        for heartbeat in ranks:
+            heartbeat.beat("training", step)
+        wait_out(watchdog, clock, 2)
+    ranks[0].beat("checkpointing", 4)
+    wait_out(watchdog, clock, 10 * SETTINGS.hang_s)
 
 
 def test_a_launcher_that_has_slept_blames_nobody(watchdog: Watchdog, clock: Clock, tmp_path: Path) -> None:
