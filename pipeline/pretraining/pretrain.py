@@ -23,12 +23,11 @@ from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job
+from pipeline.pretraining.publish import last_means, publish
 from pipeline.progress import Advance, progress
 from pipeline.store import Artifact, Holder, Lease, Store
-from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
 
 __all__ = ["SCHEMA", "pretrain"]
-LAST_STEPS = 100
 log = logging.getLogger("bertmill")
 
 
@@ -61,20 +60,9 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            vocabulary = store.parent(dataset, "vocabulary")
-            for name in TOKENIZER_FILES:
-                draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
-            made = draft.commit(
-                totals={
-                    "steps": len(curve),
-                    "tokens": sum(line["tokens"] for line in curve),
-                    "parameters": record["parameters"],
-                },
-                metrics=_last(curve),
-                producer=run,
-            )
+            made = publish(draft, curve, record["parameters"], store=store, producer=run)
         lease.finish()
-    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in _last(curve).items())
+    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in last_means(curve).items())
     log.info("made %s: at the end %s", made, last)
     return made
 
@@ -130,10 +118,12 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, log_file)
     store.check_before_commit()
     with progress(f"pretraining {job.recipe.name}", job.config.max_steps) as advance:
-        done = 0
+        done, snapshot = 0, ""
 
         def show(record: dict[str, Any]) -> None:
-            nonlocal done
+            nonlocal done, snapshot
+            if snapshot != (snapshot := record.get("snapshot", snapshot)):
+                log.info("made %s", snapshot)
             if "resumed_at" in record:
                 where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
                 advance(record["resumed_at"])
@@ -190,10 +180,3 @@ def _failure(job: Job, log_file: Path, status: int) -> str:
 def _curve(files: list[Any], store: Store) -> Iterator[str]:
     entry = next(entry for entry in files if entry.path == "curve.jsonl")
     yield from store.blob(entry).read_text(encoding="utf-8").splitlines()
-
-
-def _last(curve: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over the last steps."""
-    last = curve[-LAST_STEPS:]
-    names = ("loss", "masked_lm_loss", "masked_lm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
-    return {name: sum(line[name] for line in last) / len(last) for name in names}

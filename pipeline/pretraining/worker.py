@@ -13,6 +13,7 @@ def main(path: Path) -> None:
     import os
     import shutil
     import tempfile
+    from functools import partial
 
     import torch
     import torch.distributed as dist
@@ -26,6 +27,7 @@ def main(path: Path) -> None:
     from pipeline.pretraining.job import TRAINED, Job
     from pipeline.pretraining.loop import train
     from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.publish import publish_snapshot
     from pipeline.store import open_store
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -47,7 +49,14 @@ def main(path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
     curve = folder / "curve.jsonl"
     curve.touch()
-    checkpoints = Checkpoints(store, work, place, folder, config)
+    producer = {
+        "world": world,
+        "zero_stage": place.zero_stage,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }
+    checkpoints = Checkpoints(
+        store, work, place, folder, config, partial(publish_snapshot, job.recipe, store=store, producer=producer)
+    )
     try:
         model = BertForPreTraining(config, vocabulary_size)
         resume = checkpoints.load()
