@@ -25,14 +25,13 @@ from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.initial import initial_record, log_start
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
 from pipeline.pretraining.preemption import passing_on, preempted
+from pipeline.pretraining.publish import last_means, publish
 from pipeline.pretraining.schedule import schedule_of
 from pipeline.pretraining.watchdog import Hung, Watchdog
 from pipeline.progress import Advance, progress
 from pipeline.store import Artifact, Holder, Lease, Store
-from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
 
 __all__ = ["SCHEMA", "pretrain"]
-LAST_STEPS = 100
 log = logging.getLogger("bertmill")
 
 
@@ -70,20 +69,10 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            for name in TOKENIZER_FILES:
-                draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
-            made = draft.commit(
-                totals={
-                    "steps": len(curve),
-                    "tokens": sum(line["tokens"] for line in curve),
-                    "parameters": record["parameters"],
-                }
-                | start,
-                metrics=_last(curve),
-                producer=run,
-            )
+            totals = {"parameters": record["parameters"]} | start
+            made = publish(draft, curve, totals, store=store, producer=run)
         lease.finish()
-    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in _last(curve).items())
+    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in last_means(curve).items())
     log.info("made %s: at the end %s", made, last)
     return made
 
@@ -136,10 +125,12 @@ def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     store.check_before_commit()
     with progress(f"pretraining {job.recipe.name}", job.config.steps) as advance:
-        done = 0
+        done, snapshot = 0, ""
 
         def show(record: dict[str, Any]) -> None:
-            nonlocal done
+            nonlocal done, snapshot
+            if snapshot != (snapshot := record.get("snapshot", snapshot)):
+                log.info("made %s", snapshot)
             if "resumed_at" in record:
                 where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
                 advance(record["resumed_at"] - done)
@@ -217,10 +208,3 @@ def _failure(job: Job, status: int) -> str:
 def _curve(files: list[Any], store: Store) -> Iterator[str]:
     entry = next(entry for entry in files if entry.path == "curve.jsonl")
     yield from store.blob(entry).read_text(encoding="utf-8").splitlines()
-
-
-def _last(curve: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over the last steps."""
-    last = curve[-LAST_STEPS:]
-    names = ("loss", "masked_lm_loss", "masked_lm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
-    return {name: sum(line[name] for line in last) / len(last) for name in names}

@@ -19,6 +19,7 @@ def main(path: Path, preemption: Preemption) -> None:
     import os
     import shutil
     import tempfile
+    from functools import partial
 
     import torch
     import torch.distributed as dist
@@ -33,6 +34,7 @@ def main(path: Path, preemption: Preemption) -> None:
     from pipeline.pretraining.loop import Surroundings, train
     from pipeline.pretraining.model import BertForPreTraining
     from pipeline.pretraining.phases import heldout_of, open_samples, plan_of
+    from pipeline.pretraining.publish import publish_snapshot
     from pipeline.pretraining.validation import Validation
     from pipeline.store import open_store
 
@@ -55,7 +57,14 @@ def main(path: Path, preemption: Preemption) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
     curve = folder / "curve.jsonl"
     curve.touch()
-    checkpoints = Checkpoints(store, work, place, folder, config)
+    producer = {
+        "world": world,
+        "zero_stage": place.zero_stage,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }
+    checkpoints = Checkpoints(
+        store, work, place, folder, config, partial(publish_snapshot, job.recipe, store=store, producer=producer)
+    )
     try:
         model = BertForPreTraining(config, vocabulary_size)
         resume = checkpoints.load()
