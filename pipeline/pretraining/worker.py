@@ -29,6 +29,7 @@ def main(path: Path) -> None:
     from pipeline.pretraining.export import save_pretrained
     from pipeline.pretraining.job import TRAINED, Job
     from pipeline.pretraining.loop import train
+    from pipeline.pretraining.memory import check_memory
     from pipeline.pretraining.model import BertForPreTraining
     from pipeline.pretraining.phases import open_samples, plan_of
     from pipeline.store import open_store
@@ -57,7 +58,10 @@ def main(path: Path) -> None:
         if resume is not None:
             model.load_state_dict(resume.weights)
             shutil.copyfile(resume.curve, curve)
-        samples = open_samples(config, job.dataset, store)
+        device = torch.device(torch.cuda.current_device() if torch.cuda.is_available() else "cpu")
+        plan = plan_of(config, open_samples(config, job.dataset, store), world=world, device=device.type)
+        ranks_here = int(os.environ["LOCAL_WORLD_SIZE"])
+        check_memory(model, config, plan, systems=systems, world=world, ranks_here=ranks_here, device=device)
         engine = initialise(model, config, systems, world)
         if resume is not None:
             restore_partition(engine, resume.partition)
@@ -74,7 +78,7 @@ def main(path: Path) -> None:
                 )
             train(
                 engine,
-                plan_of(config, samples, world=world, device=str(engine.device)),
+                plan,
                 config,
                 place,
                 start=start,
