@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.pretraining.rehearsal import Needed
 
 GB = 1e9
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where a container's limits stand (cgroup v2)."""
 BUCKET = 500_000_000
 """DeepSpeed's `reduce_bucket_size` where its config says nothing."""
 
@@ -79,10 +81,9 @@ def available_bytes(device: "torch.device", ranks_here: int) -> float:
 
 
 def _container_bytes() -> float:
-    """What a container's limit leaves (cgroup v2)."""
-    folder = Path("/sys/fs/cgroup")
+    """What a container's limit leaves."""
     try:
-        most, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        most, used = ((CONTAINER / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
         return float("inf")
     return float("inf") if most == "max" else float(most) - float(used)
@@ -118,8 +119,8 @@ def check_memory(
         if held + needed.of(samples) > free:
             which = f"pretraining.phases: a micro-batch of phase {number}" if config.phases else "A micro-batch"
             raise ConfigError(
-                f"{which} takes about {(held + needed.of(samples)) / GB:,.1f} GB, {held / GB:,.1f} of them for the "
-                f"model's state, where {free / GB:,.1f} GB are free on this rank's {device.type}: {samples} samples of "
+                f"{which} takes about {(held + needed.of(samples)) / GB:.3g} GB, {held / GB:.3g} of them for the "
+                f"model's state, where {free / GB:.3g} GB are free on this rank's {device.type}: {samples} samples of "
                 f"up to {lengths.longest} tokens are too many. {_advice(largest_micro_batch(needed, held, free))}"
             )
 

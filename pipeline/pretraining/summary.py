@@ -61,10 +61,10 @@ def _work_rows(plan: TrainingPlan) -> list[dict[str, str]]:
 def _disk_rows(plan: TrainingPlan) -> list[dict[str, str]]:
     held = plan.data.bytes
     return [
-        _row("disk, dataset", "unknown" if held is None else f"{held / GB:,.2f} GB", plan.data.known_from),
+        _row("disk, dataset", "unknown" if held is None else f"{held / GB:.3g} GB", plan.data.known_from),
         _row(
             "disk, checkpoints and model",
-            f"{plan.checkpoint_bytes / GB:,.2f} GB",
+            f"{plan.checkpoint_bytes / GB:.3g} GB",
             f"{CHECKPOINTS} of {CHECKPOINT_BYTES} bytes a parameter at once, and the exported weights",
         ),
     ]
@@ -74,20 +74,18 @@ def _memory_rows(plan: TrainingPlan, costs: Costs) -> list[dict[str, str]]:
     state, most, free = plan.state, max(costs.pass_bytes), costs.free_bytes / GB
     of = f"ZeRO {plan.zero_stage}, {plan.config.precision}, {plan.devices} device{'s' * (plan.devices > 1)}"
     return [
-        _row("memory a device, weights", f"{state.weights / GB:,.2f} GB", of),
-        _row("memory a device, gradients", f"{(state.gradients + state.buckets) / GB:,.2f} GB", of),
-        _row("memory a device, optimizer", f"{state.optimizer / GB:,.2f} GB", of),
-        _row("memory a device, passes", f"{most / GB:,.2f} GB", f"measured on {costs.device}"),
-        _row("memory a device, together", f"{(state.total + most) / GB:,.2f} GB", f"{free:,.1f} GB free here"),
+        _row("memory a device, weights", f"{state.weights / GB:.3g} GB", of),
+        _row("memory a device, gradients", f"{(state.gradients + state.buckets) / GB:.3g} GB", of),
+        _row("memory a device, optimizer", f"{state.optimizer / GB:.3g} GB", of),
+        _row("memory a device, passes", f"{most / GB:.3g} GB", f"measured on {costs.device}"),
+        _row("memory a device, together", f"{(state.total + most) / GB:.3g} GB", f"{free:,.1f} GB free here"),
     ]
 
 
 def _time_rows(plan: TrainingPlan, costs: Costs, price: float | None) -> list[dict[str, str]]:
     hours, share = sum(costs.hours(plan)), costs.share_of_peak(plan)
-    measured = costs.matrix_rate is not None
-    rows = [
-        _row("hours", f"{hours:,.2f}", f"measured on {costs.device}" if measured else "the tokens/s that were given")
-    ]
+    known_from = "the tokens/s given" if costs.matrix_rate is None else f"measured on {costs.device}"
+    rows = [_row("hours", f"{hours:,.2f}", known_from)]
     if share is not None and costs.matrix_rate is not None:
         rows.append(_row("share of the peak", f"{share:.0%}", f"{short(costs.matrix_rate)}FLOP/s measured"))
     rows.append(_row("device-hours", f"{hours * plan.devices:,.2f}", "without traffic, validation and checkpoints"))
