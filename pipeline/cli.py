@@ -176,6 +176,38 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+@app.command(rich_help_panel="Presets")
+def plan(
+    preset: PresetArgument,
+    devices: Annotated[
+        int, typer.Option("--devices", metavar="N", min=1, help="On so many GPUs, or machines without.")
+    ] = 1,
+    price: Annotated[float | None, typer.Option(metavar="P", min=0, help="Of a device for an hour.")] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(metavar="TOKENS/S", min=1, help="Of a device in the first phase; without, it is measured here."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Another dataset than the preset's own, as a reference.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """What its training will take, before anything runs: steps, tokens, disk, memory, hours, cost."""
+    from pipeline.pretraining.costing import costs_of
+    from pipeline.pretraining.planning import plan_training
+    from pipeline.pretraining.summary import phase_rows, plan_rows
+    from pipeline.stages import made_input
+    from pipeline.store import open_store
+
+    resolved, store = load_preset(preset, overrides or ()), open_store(Settings.from_environment())
+    given = {"dataset": dataset} if dataset else {}
+    made = made_input("dataset", resolved, store, given)
+    corpus = made_input("corpus", resolved, store, given) if made is None else None
+    planned = plan_training(resolved, store, dataset=made, corpus=corpus, devices=devices)
+    costs = costs_of(planned, tokens_per_second=speed)
+    print_table(phase_rows(planned, costs))
+    typer.echo()
+    print_table(plan_rows(planned, costs, price))
+
+
 def print_scores(scores: dict[str, Any]) -> None:
     """The scores as a table on standard output."""
     from pipeline.evaluation.summary import score_rows

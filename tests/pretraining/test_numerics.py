@@ -44,7 +44,7 @@ def plain(request: pytest.FixtureRequest, small: Small, tiny: PretrainingConfig)
 
 
 def plain_torch(small: Small, config: PretrainingConfig) -> Plain:
-    """One process: low-precision weights, fp32 masters, gradients summed in fp32 over the micro-batches of two ranks."""
+    """One process: fp32 masters, gradients summed in fp32 over the micro-batches of both ranks."""
     samples, size = Samples(small.store, small.dataset), small.store.manifest(small.dataset).totals["vocabulary_size"]
     model = BertForPreTraining(config, size)
     optimizer = make_optimizer(model, config)
