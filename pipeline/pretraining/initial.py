@@ -93,17 +93,19 @@ def initial_record(parent: Artifact, vocabulary: Artifact, store: Store) -> dict
 def log_start(record: Mapping[str, Any]) -> None:
     """Say it in a line; a warning where most of the vocabulary is new."""
     new = record["averaged_entries"] + record["entries_without_pieces"]
-    heads = f"; made new: {', '.join(record['new_heads'])}" if record["new_heads"] else ""
+    said = [
+        f"{record[key]:,} {what}"
+        for key, what in (
+            ("kept_entries", "entries keep their rows"),
+            ("averaged_entries", "have the mean of their pieces' rows"),
+            ("entries_without_pieces", "have the mean of all rows"),
+            ("dropped_entries", "of the parent's are left out"),
+        )
+        if record[key]
+    ]
+    said += [f"made new: {', '.join(record['new_heads'])}"] if record["new_heads"] else []
     level = logging.WARNING if new > record["kept_entries"] else logging.INFO
-    log.log(
-        level,
-        "starting from %s: %s entries keep their rows, %s are means of their pieces', %s the mean of all%s",
-        record["parent"],
-        f"{record['kept_entries']:,}",
-        f"{record['averaged_entries']:,}",
-        f"{record['entries_without_pieces']:,}",
-        heads,
-    )
+    log.log(level, "starting from %s: %s", record["parent"], "; ".join(said))
 
 
 def start_from(
