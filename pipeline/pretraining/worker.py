@@ -57,7 +57,7 @@ def main(path: Path, preemption: Preemption) -> None:
 
 
 def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, preemption: Preemption) -> None:
-    """This rank's part of the training; `folder` is scratch."""
+    """The rank's part of the training; `folder` is scratch."""
     import torch
     import torch.distributed as dist
 
