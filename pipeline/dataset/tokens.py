@@ -85,7 +85,7 @@ def _tokenise(
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
-            files.add(tokeniser.tokenised(batch["text"]), batch["source"].to_numpy(zero_copy_only=False))
+            files.add(tokeniser.tokenised(batch["text"]), np.array(batch["source"].to_pylist(), str))
             advance(len(batch))
         record = files.record()
     for name in [*FILES, "texts"]:
