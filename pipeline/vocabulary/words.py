@@ -270,36 +270,40 @@ def _chunk_end(text, at, end, kept):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def gather_ids(numbers, ends, first, cut, cut_starts, unknown, lengths, asked):  # type: ignore[no-untyped-def]
-    """The ids of numbered words, int32 [N]; how many each text has is added to `lengths`, int64 [T].
+def gather_ids(numbers, ends, first, pieces, cut, cut_starts, unknown, asked, answers, answer_starts, ids, lengths):  # type: ignore[no-untyped-def]
+    """Write the ids of numbered words; how many each text has is added to `lengths`, int64 [T]. Returns how many.
 
-    numbers, ends, asked: as `number_words` left them, from text `first` on; in `asked`, places among the numbers
-    become places among the ids. cut, cut_starts: the words' ids, as `cut_words` left them.
+    numbers, ends, asked: as `number_words` left them, from text `first` on. pieces: `packed`. cut, cut_starts: the
+    words' ids, as `cut_words` left them. answers: the ids of what was set aside, one chunk's after the other's;
+    answer_starts: where each begins, [A + 1]. ids: no shorter than the text's bytes.
     """
-    size = 0
-    for number in numbers:
-        size += cut_starts[number + 1] - cut_starts[number] if number >= 0 else 1
-    ids = np.empty(size, np.int32)
     out = place = chunk = 0
     for text in range(first, len(ends)):
         begun = out
         while place <= ends[text]:
             while chunk < len(asked) and asked[chunk, 3] == place and asked[chunk, 0] <= text:
-                asked[chunk, 3] = out
+                for at in range(answer_starts[chunk], answer_starts[chunk + 1]):
+                    ids[out] = answers[at]
+                    out += 1
                 chunk += 1
             if place == ends[text]:
                 break
             number = numbers[place]
             if number >= 0:
-                for at in range(cut_starts[number], cut_starts[number + 1]):
-                    ids[out] = cut[at]
-                    out += 1
+                piece = pieces[number]
+                ids[out] = piece >> 8
+                out += 1
+                if piece & 0xFF:
+                    start = cut_starts[number] + 1
+                    for at in range(start, start + (piece & 0xFF)):
+                        ids[out] = cut[at]
+                        out += 1
             else:
                 ids[out] = unknown if number == LONG else FIRST_KEPT - number
                 out += 1
             place += 1
         lengths[text] += out - begun
-    return ids
+    return out
 
 
 @njit(cache=True)
