@@ -22,8 +22,8 @@ def reading(function: Function) -> Function:
 def _without_blas() -> None:
     """Answer numba that there is no BLAS, once: when it first loads code it imports scipy to look for one.
 
-    That takes a seventh of a second of every process. The answer decides how `np.correlate` is compiled, which nothing here
-    asks for; what multiplies matrices looks again by itself.
+    That takes a seventh of a second of every process. The answer decides how `np.correlate` is compiled, for which
+    nothing here asks; what multiplies matrices looks again by itself.
     """
     look = linalg.ensure_blas
 

@@ -50,8 +50,7 @@ def _words_of(
     starts: npt.NDArray[np.int64],
     maskable: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """What is written is kept where the count moves on: to branch on each token, which no processor foresees, costs twice
-    as much."""
+    """What is written stays where the count moves on: a branch that no processor foresees costs more."""
     firsts, ends = np.empty(len(input_ids) + 1, np.int32), np.empty(len(input_ids) + 1, np.int32)
     of_samples = np.zeros(len(starts), np.int64)
     used = 0

@@ -53,12 +53,13 @@ def flat(texts: Sequence[str]) -> tuple[Bytes, Starts]:
 
 
 def make_trie(strings: Mapping[str, int]) -> Trie:
-    """A trie in which each string has its value; an empty one is left out. Raises ConfigError for over 16 MB of them."""
+    """A trie in which each string has its value; an empty one is left out. Raises ConfigError for 16 MB or more."""
     values = {text: value for text, value in strings.items() if text}
     text, starts = flat(list(values))
     if len(text) >= MOST_NODES:
         raise ConfigError(
-            f"A vocabulary's entries have {len(text):,} bytes, where at most {MOST_NODES - 1:,} fit. Take fewer entries."
+            f"A vocabulary's entries have {len(text):,} bytes, which is more than the {MOST_NODES - 1:,} there may be. "
+            f"Take fewer or shorter entries."
         )
     slots = 1 << (2 * len(text) + 1).bit_length()
     trie = Trie(np.zeros(slots, np.uint64), np.empty(len(text) + 1, np.int32), np.zeros(256, np.bool_))
@@ -92,10 +93,10 @@ def _slot_of(edges: npt.NDArray[np.uint64], node: Any, byte: Any) -> Any:  # int
 
 
 @reading
-def _grow(trie, text, starts, values):  # type: ignore[no-untyped-def]
+def _grow(trie: Trie, text: Bytes, starts: Starts, values: Numbers) -> None:
     nodes = 1
     for number in range(len(values)):
-        node = slot = 0
+        node = slot = np.int64(0)
         trie.first[text[starts[number]]] = True
         for at in range(starts[number], starts[number + 1]):
             slot = _slot_of(trie.edges, node, text[at])
@@ -111,7 +112,7 @@ def _grow(trie, text, starts, values):  # type: ignore[no-untyped-def]
 @reading
 def longest(trie: Trie, text: Bytes, at: int, end: int) -> tuple[Any, int]:
     """The value of the longest string of the trie that stands at `at`, and where it ends; -1 where none does."""
-    found, stop, node = -1, at, np.int64(0)
+    found, stop, node = np.int64(-1), at, np.int64(0)
     while at < end:
         edge = trie.edges[_slot_of(trie.edges, node, text[at])]
         if edge == 0:
@@ -124,7 +125,9 @@ def longest(trie: Trie, text: Bytes, at: int, end: int) -> tuple[Any, int]:
 
 
 @reading
-def cut_words(text, word_starts, first, last, pieces, ids, starts):  # type: ignore[no-untyped-def]
+def cut_words(
+    text: Bytes, word_starts: Starts, first: int, last: int, pieces: Pieces, ids: Numbers, starts: Starts
+) -> None:
     """The ids of words from number `first` to before `last`: the longest pieces from the left, else [UNK] alone.
 
     word_starts: int64 [W + 1], where each begins in `text`. ids: int32 [B], no shorter than the words' text. starts:

@@ -34,8 +34,8 @@ class Rules(NamedTuple):
     """How a text is parted, as the kernels take it."""
 
     plain: Bytes
-    """[256], what an ASCII character does by itself: the letter it becomes, _BLANK, or _ALONE and what it becomes; 0 for
-    all other bytes, and where a kept token may begin."""
+    """[256], what an ASCII character does: the letter it becomes, _BLANK, or _ALONE over what it becomes. 0 for all
+    other bytes, and where a kept token may begin."""
     kinds: npt.NDArray[np.uint8]
     text: Bytes
     starts: npt.NDArray[np.int32]
@@ -219,7 +219,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                 head, hashed = some if size < _HEAD else head, _mixed(hashed, some)
                 tag = hashed >> np.uint64(36) << np.uint64(4) | np.uint64(min(size, _HEAD + 1))
                 slot = np.int64(hashed) & mask
-                entry = -1
+                entry = np.int64(-1)
                 while slots[slot, 1] != 0:
                     if slots[slot, 0] == head and slots[slot, 1] >> np.uint64(32) == tag:
                         entry = np.int64(slots[slot, 1] & _ENTRY) - 1
@@ -232,7 +232,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                                 place += 1
                             if place == size:
                                 break
-                        entry = -1
+                        entry = np.int64(-1)
                     slot = (slot + 1) & mask
                 if entry < 0:
                     start = word_starts[used]
