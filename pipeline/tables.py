@@ -29,7 +29,7 @@ def kept(name: str, make: Callable[[], Arrays], modules: Sequence[str], *given: 
     with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), path.open("rb") as file:
         found = np.load(file, allow_pickle=False)
         return {key: found[key] for key in found.files}
-    made = make()
+    made = {key: np.array(value) for key, value in make().items()}  # to compiled code of the same type as what is read
     with suppress(OSError):
         _write(path, made)
     return made
