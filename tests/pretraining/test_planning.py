@@ -10,6 +10,7 @@ from pipeline.config import Preset, PretrainingConfig
 from pipeline.dataset.steps import Steps
 from pipeline.errors import ConfigError
 from pipeline.preset import load_preset
+from pipeline.pretraining import rehearsal
 from pipeline.pretraining.costing import Costs, costs_of
 from pipeline.pretraining.lengths import Lengths
 from pipeline.pretraining.phases import open_samples, plan_of, settled
@@ -110,7 +111,10 @@ def test_what_the_training_would_refuse_is_refused(small: Small, tiny: Pretraini
         plan_training(misspelt, small.store, dataset=None)
 
 
-def test_a_rehearsal_measures_the_model_and_leaves_no_more_than_it_needs(tiny: PretrainingConfig) -> None:
+def test_a_rehearsal_measures_speed_and_what_samples_need_beside_the_model(
+    tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "SECONDS", 0.1)
     lengths = Lengths.of(np.array([16, 32, 48]))
     speed = measured_speed(tiny, 150, lengths, 0.15, 8, CPU)
     assert speed.tokens_per_second > 0
