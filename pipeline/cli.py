@@ -91,6 +91,9 @@ STAGE_HELP = {
 }
 
 
+OVERFIT = "overfit_one_batch"
+
+
 def _stage_command(stage: str) -> Callable[..., None]:
     """The command of a stage, with an option for each of its inputs."""
 
@@ -108,7 +111,15 @@ def _stage_command(stage: str) -> Callable[..., None]:
         settings = Settings.from_environment()
         resolved = load_preset(preset, overrides or (), name)
         store = open_store(settings, moves_latest=moves_latest(overrides, name))
+        overfits = bool(inputs.pop(OVERFIT, None))
         given = {kind: reference for kind, reference in inputs.items() if reference}
+        if overfits:
+            from pipeline.pretraining.overfit import overfit_one_batch
+            from pipeline.stages import find_input
+
+            for line in overfit_one_batch(resolved.pretraining, find_input("dataset", resolved, store, given), store):
+                typer.echo(line)
+            return
         store.check_writable()
         with process_map(settings.workers or 1) as mapped:
             made = run_stage(stage, resolved, store, given, map=mapped, force=force)
@@ -120,6 +131,11 @@ def _stage_command(stage: str) -> Callable[..., None]:
     options = {kind: Annotated[str | None, typer.Option(help=another.format(kind))] for kind in INPUTS[stage]}
     own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
     more = [Parameter(kind, Parameter.KEYWORD_ONLY, default=None, annotation=options[kind]) for kind in options]
+    if stage == "pretraining":
+        options[OVERFIT] = Annotated[
+            bool, typer.Option(help="Train on the first batch alone, to see a bad loss; keep nothing.")
+        ]
+        more.append(Parameter(OVERFIT, Parameter.KEYWORD_ONLY, default=False, annotation=options[OVERFIT]))
     command.__signature__ = Signature([*own, *more])  # type: ignore[attr-defined]
     command.__annotations__ |= options
     command.__doc__ = STAGE_HELP[stage]

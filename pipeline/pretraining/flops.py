@@ -7,7 +7,10 @@ sequences don't see each other; the masked-LM head with the predictions. What is
 Legend: h hidden size, i intermediate size, V vocabulary.
 """
 
+import numpy as np
+
 from pipeline.config import PretrainingConfig
+from pipeline.dataset.batches import Batch
 from pipeline.pretraining.lengths import Lengths
 
 PASSES = 3
@@ -30,6 +33,19 @@ def batch_flops(
     masked_lm = 2 * predictions * (h * h + h * vocabulary_size)
     next_sentence = 2 * sequences * (h * h + 2 * h)
     return PASSES * (config.num_hidden_layers * (linear + attention) + masked_lm + next_sentence)
+
+
+def flops_of(config: PretrainingConfig, vocabulary_size: int, batch: Batch) -> float:
+    """Of a batch's samples, whatever fills it up."""
+    lengths = batch.lengths[batch.datasets >= 0].astype(np.float64)
+    return batch_flops(
+        config,
+        vocabulary_size,
+        tokens=float(lengths.sum()),
+        squares=float(np.square(lengths).sum()),
+        sequences=len(lengths),
+        predictions=batch.predictions,
+    )
 
 
 def flops_per_token(config: PretrainingConfig, vocabulary_size: int, lengths: Lengths, predicted_share: float) -> float:

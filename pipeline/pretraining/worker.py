@@ -62,12 +62,13 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
     import torch.distributed as dist
 
     from pipeline.pretraining.checkpoint import Checkpoints
-    from pipeline.pretraining.engine import initialise, systems_config
+    from pipeline.pretraining.engine import check_device, initialise, systems_config
     from pipeline.pretraining.export import save_pretrained
     from pipeline.pretraining.fragments import whole_weights
     from pipeline.pretraining.initial import start_from
     from pipeline.pretraining.job import TRAINED
     from pipeline.pretraining.loop import Surroundings, train
+    from pipeline.pretraining.measures import events_of
     from pipeline.pretraining.memory import check_memory
     from pipeline.pretraining.model import BertForPreTraining
     from pipeline.pretraining.phases import heldout_of, open_samples, plan_of
@@ -86,6 +87,7 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
     publish = partial(publish_snapshot, job.recipe, store=store, producer=where)
     checkpoints = Checkpoints(store, work, place, folder, config, publish)
     try:
+        check_device(config)
         model = BertForPreTraining(config, vocabulary_size)
         resume = checkpoints.load()
         if resume is not None:
@@ -98,7 +100,7 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
         micro = config.train_micro_batch_size_per_gpu
         heldout = heldout_of(config, job.dataset, store)
         validation = Validation(heldout, limit=config.validation_samples, micro_batch_size=micro, place=place)
-        engine = initialise(model, config, systems, place.world)
+        engine = initialise(model, config, systems, place.world, job.tensorboard)
         if resume is not None:
             resume.restore(engine, place)
         with job.progress.open("a", encoding="utf-8") as progress:
@@ -106,6 +108,7 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
             def report(record: dict[str, Any]) -> None:
                 progress.write(json.dumps(record | checkpoints.status) + "\n")
                 progress.flush()
+                engine.monitor.write_events(events_of(record))
 
             def checkpoint(step: int, is_last_chance: bool) -> None:
                 if is_last_chance:
