@@ -86,7 +86,7 @@ def prepared(given: argparse.Namespace, folder: Path, mb: float, *, long: bool =
     """The corpus and the vocabulary in a store under `folder`, and the text as the peers read it."""
     from pipeline.config import BaseVocabulary, CorpusConfig, Deduplication, Source, VocabularyConfig
     from pipeline.corpus.ingest import ingest_corpus
-    from pipeline.dataset.sentences import split_sentences
+    from pipeline.dataset.text.sentences import split_sentences
     from pipeline.vocabulary.build import build_vocabulary
 
     folder.mkdir()

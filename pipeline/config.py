@@ -274,7 +274,7 @@ class Segmenter(Table):
     """What tells the words of a text that doesn't part them by blanks."""
 
     name: str = "jieba"
-    """A key of `pipeline.dataset.segmentation.SEGMENTERS`. Its version counts."""
+    """A key of `pipeline.dataset.text.segmentation.SEGMENTERS`. Its version counts."""
     dictionary: Annotated[str | None, WHERE] = None
     """A file of words of one's own, in the segmenter's form, relative to the preset's folder. What stands in it
     counts."""

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 from numba import njit
 from pipeline import compiled
-from pipeline.dataset.sentences import split_sentences
+from pipeline.dataset.text.sentences import split_sentences
 
 assert split_sentences("One. Two.") == ["One.", "Two."]
 found = {"scipy.linalg", "pandas"} & set(sys.modules)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import tables
-from pipeline.dataset import marks
+from pipeline.dataset.text import marks
 from pipeline.vocabulary import code_points
 
 MODULES = (__name__,)

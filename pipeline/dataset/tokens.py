@@ -24,7 +24,7 @@ from pipeline.compiled import eight_bytes
 from pipeline.config import Segmenter
 from pipeline.dataset.entries import Entries
 from pipeline.dataset.randomness import GOLDEN, mixed_in
-from pipeline.dataset.sentences import sentence_spans
+from pipeline.dataset.text.sentences import sentence_spans
 from pipeline.progress import progress
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Store
 from pipeline.vocabulary.counts import spans_of
@@ -67,7 +67,7 @@ def tokenise_shard(entry: FileEntry, *, vocabulary: Artifact, segmenter: Segment
     """The part of one corpus shard under one vocabulary; its record counts what is in it."""
     identity = {"schema": SCHEMA, "shard": entry.sha256, "vocabulary": vocabulary.digest}
     if segmenter is not None:
-        from pipeline.dataset.segmentation import segmenter_identity
+        from pipeline.dataset.text.segmentation import segmenter_identity
 
         identity["segmenter"] = [list(each) for each in segmenter_identity(segmenter)]
     make = partial(_tokenise, entry=entry, vocabulary=vocabulary, segmenter=segmenter, store=store)
@@ -124,7 +124,7 @@ class _Tokeniser:
             ids, id_starts = self.encoder.encode_flat(text, sentences)
             begins = self._begins.take(ids, mode="clip")
         else:
-            from pipeline.dataset.segmentation import load_segmenter, word_spans
+            from pipeline.dataset.text.segmentation import load_segmenter, word_spans
 
             spans = word_spans(text, sentences, load_segmenter(self._segmenter), self.encoder.kept)
             ids, span_starts = self.encoder.encode_flat(text, spans.begins)

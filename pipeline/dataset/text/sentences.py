@@ -15,9 +15,9 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.compiled import reading
-from pipeline.dataset.characters import Bytes, kind_at, past_blanks, past_letters, point_at
-from pipeline.dataset.ends import ends, opens, past_closing, past_marks
-from pipeline.dataset.marks import BLANK, BRACKET, BREAK, COMMA, DOT, QUOTE, Tables, tables
+from pipeline.dataset.text.characters import Bytes, kind_at, past_blanks, past_letters, point_at
+from pipeline.dataset.text.ends import ends, opens, past_closing, past_marks
+from pipeline.dataset.text.marks import BLANK, BRACKET, BREAK, COMMA, DOT, QUOTE, Tables, tables
 from pipeline.errors import ConfigError
 
 LONGEST = 1000
