@@ -80,12 +80,10 @@ def main(path: Path, preemption: Preemption) -> None:
                 progress.write(json.dumps(record | checkpoints.status) + "\n")
                 progress.flush()
 
-            def checkpoint(step: int, is_last_chance: bool) -> None:
-                if is_last_chance:
-                    checkpoints.drain(job.settings.store_deadline_s)  # or it would be put off
+            def checkpoint(step: int, is_last_chance: bool) -> bool:
+                drained = is_last_chance and checkpoints.drain(job.settings.store_deadline_s)  # or it would be put off
                 checkpoints.save(engine, step, curve)
-                if is_last_chance:
-                    checkpoints.drain(job.settings.store_deadline_s)
+                return drained and checkpoints.drain(job.settings.store_deadline_s)
 
             start = resume.step if resume else 0
             if rank == 0:
