@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Doing = Literal["starting", "training", "validating", "checkpointing", "finishing", "preempted", "done"]
+Doing = Literal[
+    "starting", "training", "validating", "checkpointing", "finishing", "preempted", "preempted_unstored", "done"
+]
 SIZE = 192
 """Bytes of a record; it is overwritten whole."""
-OVER: tuple[Doing, ...] = ("preempted", "done")
+PREEMPTED: tuple[Doing, ...] = ("preempted", "preempted_unstored")
+OVER: tuple[Doing, ...] = (*PREEMPTED, "done")
 """After these a rank may end."""
 
 

@@ -47,8 +47,9 @@ class Surroundings:
     """Rank 0 appends a line for each step; nothing in it depends on time."""
     report: Callable[[dict[str, Any]], None]
     """Takes a line of progress, on rank 0, every `log_every` steps."""
-    checkpoint: Callable[[int, bool], None]
-    """(steps that are done, whether it is the last chance): all ranks call it where a checkpoint is due."""
+    checkpoint: Callable[[int, bool], bool]
+    """(steps that are done, whether it is the last chance): all ranks call it where a checkpoint is due. Whether it is
+    stored, where it is the last chance: that is waited for."""
     heartbeat: Heartbeat
     preemption: Preemption
     diagnosis: Callable[[int], Path]
@@ -139,11 +140,11 @@ def train(
                 around.heartbeat.beat("checkpointing", done)
                 curve.flush()
                 began = time.monotonic()
-                around.checkpoint(done, is_stopping)
+                is_stored = around.checkpoint(done, is_stopping)
                 pace.checkpoint_s += time.monotonic() - began
-            if is_stopping:
-                around.heartbeat.beat("preempted", done)
-                raise preempted(config.name, done, len(plan))
+                if is_stopping:
+                    around.heartbeat.beat("preempted" if is_stored else "preempted_unstored", done)
+                    raise preempted(config.name, done, len(plan), is_stored=is_stored)
 
 
 def _failure(

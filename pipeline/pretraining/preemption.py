@@ -50,9 +50,12 @@ def passing_on(tell: Callable[[], None]) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def preempted(name: str, step: int, max_steps: int) -> Preempted:
-    """What to tell the user of a training that stopped after `step` steps."""
+def preempted(name: str, step: int, steps: int, *, is_stored: bool) -> Preempted:
+    """What to tell the user of a training that stopped after `step` of its steps."""
+    said = f"The training of {name} was asked to stop, and did so after {step:,} of {steps:,} steps"
+    if is_stored:
+        return Preempted(f"{said}, with a checkpoint. Run the same command again to go on from there.")
     return Preempted(
-        f"The training of {name} was asked to stop, and did so after {step:,} of {max_steps:,} steps, with a "
-        f"checkpoint. Run the same command again to go on from there."
+        f"{said}, but its checkpoint couldn't be stored within BERTMILL_STORE_DEADLINE_S (the log says why). Run the "
+        f"same command again to go on from the one before."
     )

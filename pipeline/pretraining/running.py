@@ -73,8 +73,8 @@ def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown") -> None:
     shown.follow()
     if status != 0:
         raise TrainingError(_failure(job, status))
-    if (steps := watchdog.preempted_after) is not None:
-        raise preempted(job.recipe.name, steps, job.config.steps)
+    if (beat := watchdog.preempted) is not None:
+        raise preempted(job.recipe.name, beat.step, job.config.steps, is_stored=beat.doing == "preempted")
 
 
 def _failure(job: Job, status: int) -> str:

@@ -22,7 +22,7 @@ import psutil
 
 from pipeline.config import Settings
 from pipeline.errors import TrainingError
-from pipeline.pretraining.heartbeat import OVER, Beat, read_beats
+from pipeline.pretraining.heartbeat import OVER, PREEMPTED, Beat, read_beats
 
 LONGEST_LOOK_S = 2.0
 """Time between two looks counts at most so much: this process itself may have slept."""
@@ -79,10 +79,9 @@ class Watchdog:
         self._asked, self._told = False, set[int]()
 
     @property
-    def preempted_after(self) -> int | None:
-        """Steps that were done when the ranks stopped because they were asked to; None where they weren't."""
-        steps = [beat.step for beat in read_beats(self._folder) if beat.doing == "preempted"]
-        return steps[0] if steps else None
+    def preempted(self) -> Beat | None:
+        """Where a rank was that stopped because it was asked to; None where none was."""
+        return next((beat for beat in read_beats(self._folder) if beat.doing in PREEMPTED), None)
 
     @property
     def usual_s(self) -> float | None:

@@ -110,12 +110,10 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
                 progress.flush()
                 engine.monitor.write_events(events_of(record))
 
-            def checkpoint(step: int, is_last_chance: bool) -> None:
-                if is_last_chance:
-                    checkpoints.drain(deadline_s)  # or it would be put off
+            def checkpoint(step: int, is_last_chance: bool) -> bool:
+                drained = is_last_chance and checkpoints.drain(deadline_s)  # or it would be put off
                 checkpoints.save(engine, step, curve)
-                if is_last_chance:
-                    checkpoints.drain(deadline_s)
+                return drained and checkpoints.drain(deadline_s)
 
             around = Surroundings(
                 curve=curve,

@@ -23,7 +23,7 @@ from pipeline.config import PretrainingConfig
 from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
 from pipeline.pretraining.guard import Guard, torch_optimizer
 
-import_deepspeed().init_distributed(dist_backend="gloo", verbose=False)
+import_deepspeed().init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 from deepspeed.utils import safe_get_full_fp32_param
 
 class Cubic(torch.nn.Module):
@@ -45,9 +45,10 @@ def steps(stage, precision, tells_losses):
     engine = initialise(Cubic(), config, systems_config(stage), 1)
     guard = Guard(engine, config.gradient_clipping)
     for scale in (1.0, float("nan"), 1.0):
-        loss = engine(torch.full((2, 4), 0.5, dtype=next(engine.module.parameters()).dtype)) * scale
+        inputs = torch.full((2, 4), 0.5, dtype=next(engine.module.parameters()).dtype, device=engine.device)
+        loss = engine(inputs) * scale
         engine.backward(loss, scale_wrt_gas=False)
-        guard.step(loss.detach() if tells_losses else torch.zeros(()))
+        guard.step(loss.detach() if tells_losses else torch.zeros_like(loss.detach()))
         yield {"failed": float(guard.failed), "norm": str(float(guard.norm)), "state": state(engine, stage)}
 
 print(json.dumps([list(steps(*each)) for each in json.loads(sys.argv[1])]))

@@ -51,8 +51,9 @@ def test_in_another_thread_signals_are_left_to_the_main_one() -> None:
 
 
 def test_it_is_no_mistake_and_has_an_exit_status_of_its_own() -> None:
-    error = preempted("clinic", 1_200, 40_000)
+    error = preempted("clinic", 1_200, 40_000, is_stored=True)
     assert isinstance(error, Preempted)
     assert error.exit_status == os.EX_TEMPFAIL
     assert BertmillError("a mistake").exit_status == 2
-    assert "after 1,200 of 40,000 steps" in str(error)
+    assert "after 1,200 of 40,000 steps, with a checkpoint." in str(error)
+    assert "from the one before" in str(preempted("clinic", 1_200, 40_000, is_stored=False))

@@ -1,5 +1,6 @@
 """When silence is taken for a hang, and what is said of it: on heartbeats written here and a clock set by hand."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Settings
+from pipeline.config import PretrainingConfig, Settings
+from pipeline.errors import TrainingError
 from pipeline.pretraining.heartbeat import SIZE, Beat, Heartbeat, read_beats
+from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watchdog import LONGEST_LOOK_S, Hung, Patience, Watchdog
+from pipeline.store import Store, open_store
+from tests.small import Small
 
 SETTINGS = Settings(hang_s=60, hang_steps=20, start_s=900)
 RANK = """
@@ -219,3 +224,16 @@ def test_a_process_that_is_none_of_ours_is_never_signalled(watchdog: Watchdog, c
     watchdog.ask_to_stop()
     with pytest.raises(Hung):
         wait_out(watchdog, clock, 1_000)
+
+
+def test_hung_ranks_are_started_again_so_often_and_then_the_training_fails(
+    fresh: Store, small: Small, tiny: PretrainingConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    impatient = fresh.settings.model_copy(update={"start_s": 0.1, "restarts": 2})
+    with caplog.at_level(logging.WARNING, "bertmill"), pytest.raises(TrainingError, match="None has started"):
+        pretrain(tiny, small.dataset, store=open_store(impatient))
+    assert [record.message.endswith("Starting again from the last checkpoint.") for record in caplog.records] == [
+        True,
+        True,
+    ]
+    assert not fresh.versions("pretraining")
