@@ -66,6 +66,7 @@ def main(path: Path) -> None:
         engine = initialise(model, config, systems, world)
         if resume is not None:
             resume.restore(engine, place)
+        checkpoints.prepare(engine)
         with job.progress.open("a", encoding="utf-8") as progress:
 
             def report(record: dict[str, object]) -> None:
