@@ -41,7 +41,9 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     TrainingError where a rank fails; LeaseLost where another run has taken this one for dead.
     """
     check_pretraining(config, store)
-    config = settled(config, dataset, store)
+    tokens, config = config.max_tokens, settled(config, dataset, store)
+    if tokens is not None:
+        log.info("a budget of %s tokens of %s is %s steps", f"{tokens:,}", dataset, f"{config.steps:,}")
     with ExitStack() as stack:
         job = stack.enter_context(_job(config, dataset, store))
         if not force and (found := store.find(job.recipe)):
