@@ -46,8 +46,8 @@ def ours(given: argparse.Namespace) -> Row:
     store = store_of(given.home)
     dataset = store.resolve("dataset/samples@latest")
     first, tokens = timed(lambda: epoch(store, dataset))
-    seconds, _ = timed(lambda: epoch(store, dataset))
-    return {"first": first, "seconds": seconds, "tokens": tokens}
+    second, _ = timed(lambda: epoch(store, dataset))
+    return second | {"first": first["seconds"], "tokens": tokens}
 
 
 def epoch(store: Any, dataset: Any) -> int:

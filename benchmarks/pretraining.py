@@ -25,6 +25,7 @@ from torch import Tensor
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, filled
 from pipeline.dataset.dealing import Capacity
+from pipeline.pretraining.flops import flops_of
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
 
 VOCABULARY = 30_522
@@ -59,7 +60,7 @@ def main() -> None:
     batches = made_up(given.micro_batch, given.accumulation, given.length, given.mix)
     tokens = sum(batch.tokens for batch in batches)
     fill = tokens / (given.length * sum(batch.sequences for batch in batches))
-    flops = sum(flops_of(config, batch) for batch in batches)
+    flops = sum(flops_of(config, VOCABULARY, batch) for batch in batches)
     peak = measured_peak(device, given.precision)
     print(f"{given.model}, length {given.length}, fill {fill:.2f}, {tokens:,} tokens a step, {peak / 1e12:.2f} TFLOP/s")
     sides = {name: SIDES[name](config, batches, device) for name in given.sides.split(",")}
@@ -121,14 +122,6 @@ def made_up(micro_batch: int, count: int, length: int, mix: str) -> list[Batch]:
             )
         )
     return batches
-
-
-def flops_of(config: PretrainingConfig, batch: Batch) -> float:
-    """Forward and backward, of real tokens: linear layers, attention within sequences, the head at predictions."""
-    h, deep, wide = config.hidden_size, config.num_hidden_layers, config.intermediate_size
-    linear = 6 * deep * (4 * h * h + 2 * h * wide) * batch.tokens
-    attention = 12 * deep * h * float((batch.lengths[batch.datasets >= 0].astype(np.float64) ** 2).sum())
-    return linear + attention + 6 * (h * h + h * VOCABULARY) * batch.predictions
 
 
 def measured_peak(device: torch.device, precision: str) -> float:

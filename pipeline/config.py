@@ -274,7 +274,7 @@ class Segmenter(Table):
     """What tells the words of a text that doesn't part them by blanks."""
 
     name: str = "jieba"
-    """A key of `pipeline.dataset.segmentation.SEGMENTERS`. Its version counts."""
+    """A key of `pipeline.dataset.text.segmentation.SEGMENTERS`. Its version counts."""
     dictionary: Annotated[str | None, WHERE] = None
     """A file of words of one's own, in the segmenter's form, relative to the preset's folder. What stands in it
     counts."""
@@ -459,6 +459,9 @@ class PretrainingConfig(Table):
 
     train_micro_batch_size_per_gpu: Annotated[int, Field(ge=1), WHERE] = 32
     """Samples a rank takes at once; a step's samples are dealt into as many micro-batches as that makes."""
+    activation_checkpointing: Annotated[bool, WHERE] = False
+    """Keep each layer's input alone for the backward pass and compute the rest again: a third more work, for a
+    micro-batch several times as large."""
     loader_workers: Annotated[int, Field(ge=0, le=64), WHERE] = 1
     """Threads of a rank that make batches ahead of need; 0 makes each when it is asked for."""
     deepspeed: Annotated[str, WHERE] = "zero1"
@@ -627,6 +630,8 @@ class Settings(BaseModel):
     """BERTMILL_RANKS: training processes on this node. Default: one a GPU; without GPUs 2, or 1 on a single core."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """BERTMILL_WORKERS: processes or threads for the data stages. Default: the machine's cores."""
+    tensorboard: Path | None = None
+    """BERTMILL_TENSORBOARD: a folder under which trainings write their figures for TensorBoard."""
     lease_s: Annotated[float, Field(ge=0.5)] = 60.0
     """BERTMILL_LEASE_S: seconds without a heartbeat after which another run takes over a training. The same wherever
     one store is used."""

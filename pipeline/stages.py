@@ -6,7 +6,7 @@ The command line and the flows both come here, so that a stage is the same where
 from collections.abc import Mapping
 
 from pipeline.config import INPUTS, STAGES, Preset, bound
-from pipeline.errors import UnknownReference
+from pipeline.errors import ConfigError, InputError, UnknownReference
 from pipeline.mapping import Map
 from pipeline.store import Artifact, Recipe, Store
 from pipeline.store.artifact import checked_name
@@ -57,6 +57,16 @@ def find_input(kind: str, preset: Preset, store: Store, given: Mapping[str, str]
             f"of them."
         )
     return found
+
+
+def made_input(kind: str, preset: Preset, store: Store, given: Mapping[str, str]) -> Artifact | None:
+    """The same; None where the preset's own isn't made yet, or can't be. One that is given must be there."""
+    if (artifact := _given(kind, store, given)) is not None:
+        return artifact
+    try:
+        return find_input(kind, preset, store, given)
+    except (ConfigError, InputError, UnknownReference):
+        return None
 
 
 def _given(kind: str, store: Store, given: Mapping[str, str]) -> Artifact | None:

@@ -156,6 +156,17 @@ def test_a_stage_takes_others_of_its_inputs_and_of_nothing_else(stage: str) -> N
     assert {kind for kind in STAGES if re.search(rf"--{kind}\b", shown)} == set(INPUTS[stage])
 
 
+def test_a_plan_is_two_tables_of_the_presets_dataset_and_leaves_nothing_in_the_store(made: Made) -> None:
+    before = sorted((made.home / "store").rglob("*"))
+    answer = made.answer("plan", made.preset, "--speed", "1000", "--devices", "4", "--price", "2")
+    phases, whole = "\n".join(answer).split("\n\n")
+    assert [line.split()[0] for line in phases.splitlines()] == ["phase", "1"]
+    figures = {cells[0]: cells[1:] for line in whole.splitlines() if (cells := re.split(r" {2,}", line.rstrip()))}
+    assert figures["tokens"][-1] == figures["disk, dataset"][-1] == str(made.store.resolve("dataset/mine"))
+    assert figures["cost"][-1] == "2 a device-hour"
+    assert sorted((made.home / "store").rglob("*")) == before
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a preset for each way in which a source or a preset can be wrong."""
@@ -190,6 +201,9 @@ MISTAKES = {
     "corpus base_en": "has no sources. Add one, such as: ",
     "vocabulary sound.toml": "corpus/mine has not been made yet .* `bertmill corpus PRESET` makes it",
     "vocabulary sound.toml --corpus corpus/nope": "has no corpus/nope. It is empty: `bertmill run tiny` fills it",
+    "plan tny": "There is no preset 'tny'. Did you mean 'tiny'",
+    "plan sound.toml --dataset dataset/nope": "has no dataset/nope. It is empty: `bertmill run tiny` fills it",
+    "plan sound.toml --set pretraining.max_tokens=9": "is 9, less than one step of 32 samples of 28.4 tokens",
     "BERTMILL_STORE=file://{broken}/mine.jsonl/store corpus sound.toml": "set BERTMILL_STORE to a place that can be",
     "BERTMILL_STORE=ftp://host/store corpus sound.toml": "it reads file:///folder or s3://bucket/prefix",
     "BERTMILL_STOER=x corpus sound.toml": "means nothing here. Did you mean 'BERTMILL_STORE'",

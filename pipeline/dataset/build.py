@@ -42,7 +42,7 @@ def check_dataset(config: DatasetConfig, store: Store) -> tuple[tuple[str, str],
     bound(config.masker, MASKERS, "masker")
     extra = dict[str, str]()
     if config.segmenter is not None:
-        from pipeline.dataset.segmentation import segmenter_identity
+        from pipeline.dataset.text.segmentation import segmenter_identity
 
         extra |= segmenter_identity(config.segmenter)
     if config.since is not None:

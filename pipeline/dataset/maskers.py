@@ -1,6 +1,6 @@
 """The ways to choose which tokens are predicted; `masking.MASKERS` names them.
 
-Each takes the words of many samples, how many tokens of each sample to choose, and each sample's key; and gives every
+Each takes the tokens of many samples, how many of each sample's to choose, and each sample's key; and gives every
 token's unit (masking.py). A sample never has more than its count, and less only where no word that is left fits in:
 over random words of two pieces on average, none of a million tokens' predictions were short at 128 tokens a sample, 1
 in 2,000 at 32, 1 in 50 at 16. Runs are cut by what is in their way and by the count, as in SpanBERT: of its 3.8 words
@@ -15,7 +15,7 @@ from numba import njit
 from pydantic import Field
 
 from pipeline.dataset.randomness import key_of, uniform_of
-from pipeline.dataset.words import Words
+from pipeline.dataset.words import Tokens, words_of
 
 Numbers = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
@@ -24,25 +24,25 @@ ORDER, LENGTHS = 3, 4
 """Streams of a sample that maskers draw from."""
 
 
-def mask_tokens(words: Words, counts: Numbers, keys: Keys) -> Units:
+def mask_tokens(tokens: Tokens, counts: Numbers, keys: Keys) -> Units:
     """Each token alone (Devlin et al. 2019)."""
-    return _tokens(*words, counts, keys)  # type: ignore[no-any-return]
+    return _tokens(tokens.input_ids, tokens.starts, tokens.maskable, counts, keys)  # type: ignore[no-any-return]
 
 
-def mask_whole_words(words: Words, counts: Numbers, keys: Keys) -> Units:
+def mask_whole_words(tokens: Tokens, counts: Numbers, keys: Keys) -> Units:
     """All pieces of a word or none; a word over what is left of the count is passed over (bert, May 2019)."""
-    return _runs(*words, counts, keys, np.ones(1), False)  # type: ignore[no-any-return]
+    return _runs(*words_of(tokens), len(tokens.input_ids), counts, keys, np.ones(1), False)  # type: ignore[no-any-return]
 
 
 def mask_ngrams(
-    words: Words, counts: Numbers, keys: Keys, *, max_words: Annotated[int, Field(ge=1, le=64)] = 3
+    tokens: Tokens, counts: Numbers, keys: Keys, *, max_words: Annotated[int, Field(ge=1, le=64)] = 3
 ) -> Units:
     """Runs of 1 to `max_words` whole words, a run of n as likely as 1 / n (Lan et al. 2020)."""
-    return _runs(*words, counts, keys, _law(1 / np.arange(1, max_words + 1)), False)  # type: ignore[no-any-return]
+    return _runs(*words_of(tokens), len(tokens.input_ids), counts, keys, _law(1 / np.arange(1, max_words + 1)), False)  # type: ignore[no-any-return]
 
 
 def mask_spans(
-    words: Words,
+    tokens: Tokens,
     counts: Numbers,
     keys: Keys,
     *,
@@ -51,7 +51,7 @@ def mask_spans(
 ) -> Units:
     """Runs of whole words whose lengths are geometric, up to `max_words`; a run has one fate (Joshi et al. 2020)."""
     law = _law(p * (1 - p) ** np.arange(max_words))
-    return _runs(*words, counts, keys, law, True)  # type: ignore[no-any-return]
+    return _runs(*words_of(tokens), len(tokens.input_ids), counts, keys, law, True)  # type: ignore[no-any-return]
 
 
 def _law(weights: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
@@ -60,27 +60,28 @@ def _law(weights: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def _tokens(firsts: Numbers, ends: Numbers, of_samples: Numbers, tokens: int, counts: Numbers, keys: Keys) -> Units:
-    units = np.zeros(tokens, np.int32)
-    places = np.empty(tokens, np.int64)
+def _tokens(
+    input_ids: npt.NDArray[Any], starts: Numbers, maskable: npt.NDArray[np.bool_], counts: Numbers, keys: Keys
+) -> Units:
+    units = np.zeros(len(input_ids), np.int32)
+    places = np.empty(len(input_ids) + 1, np.int32)
     for sample in range(len(counts)):
         held = 0
-        for word in range(of_samples[sample], of_samples[sample + 1]):
-            for place in range(firsts[word], ends[word]):
-                places[held] = place
-                held += 1
+        for place in range(starts[sample], starts[sample + 1]):
+            places[held] = place  # and kept where it may be masked
+            held += maskable[input_ids[place]]
         order = key_of(keys[sample], ORDER)
         for turn in range(min(held, counts[sample])):
             other = turn + int(uniform_of(order, turn + 1) * (held - turn))
-            places[turn], places[other] = places[other], places[turn]
-            units[places[turn]] = turn + 1
+            units[places[other]] = turn + 1
+            places[other] = places[turn]
     return units
 
 
 @njit(cache=True, nogil=True)
 def _runs(
-    firsts: Numbers,
-    ends: Numbers,
+    firsts: npt.NDArray[np.int32],
+    ends: npt.NDArray[np.int32],
     of_samples: Numbers,
     tokens: int,
     counts: Numbers,

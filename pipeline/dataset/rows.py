@@ -133,31 +133,47 @@ def read_rows(path: Path) -> Rows:
     masks = None
     if "masked_lm_positions" in batch.schema.names:
         positions, inputs = batch["masked_lm_positions"], batch["masked_lm_inputs"]
-        masks = StoredMasks(positions.offsets.to_numpy(), positions.values.to_numpy(), inputs.values.to_numpy())
+        masks = StoredMasks(numbers(positions.offsets), numbers(positions.values), numbers(inputs.values))
     return Rows(
-        ids.values.to_numpy(),
+        numbers(ids.values),
         np.frombuffer(words.values.buffers()[1], np.uint8)[: (len(words.values) + 7) // 8],
-        ids.offsets.to_numpy(),
-        batch["segment_boundary"].to_numpy(),
-        batch["next_sentence_label"].to_numpy(),
+        numbers(ids.offsets),
+        numbers(batch["segment_boundary"]),
+        numbers(batch["next_sentence_label"]),
         masks,
     )
+
+
+# Numpy's arrays and Arrow's, by their memory: pyarrow's own conversions import pandas, for a sixth of a second
+
+
+def numbers(array: "pa.Array") -> npt.NDArray[Any]:
+    """An Arrow array of numbers without nulls, as it lies in memory."""
+    kind = np.dtype(array.type.to_pandas_dtype())
+    return np.frombuffer(array.buffers()[1] or b"", kind)[array.offset : array.offset + len(array)]
+
+
+def _arrow(array: npt.NDArray[Any]) -> "pa.Array":
+    """Of the same memory, which is whole."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), len(array), [None, pa.py_buffer(array)])
 
 
 def _batch_of(rows: Rows) -> "pa.RecordBatch":
     """The columns, without a copy."""
     import pyarrow as pa
 
-    starts = pa.array(rows.starts)
+    starts = _arrow(rows.starts)
     bits = pa.Array.from_buffers(pa.bool_(), len(rows.input_ids), [None, pa.py_buffer(rows.word_starts)])
     columns = {
-        "input_ids": pa.ListArray.from_arrays(starts, pa.array(rows.input_ids)),
-        "segment_boundary": pa.array(rows.segment_boundary),
+        "input_ids": pa.ListArray.from_arrays(starts, _arrow(rows.input_ids)),
+        "segment_boundary": _arrow(rows.segment_boundary),
         "word_starts": pa.ListArray.from_arrays(starts, bits),
-        "next_sentence_label": pa.array(rows.next_sentence_label),
+        "next_sentence_label": _arrow(rows.next_sentence_label),
     }
     if rows.masks is not None:
-        starts = pa.array(rows.masks.starts)
-        columns["masked_lm_positions"] = pa.ListArray.from_arrays(starts, pa.array(rows.masks.positions))
-        columns["masked_lm_inputs"] = pa.ListArray.from_arrays(starts, pa.array(rows.masks.inputs))
-    return pa.record_batch(columns)
+        starts = _arrow(rows.masks.starts)
+        columns["masked_lm_positions"] = pa.ListArray.from_arrays(starts, _arrow(rows.masks.positions))
+        columns["masked_lm_inputs"] = pa.ListArray.from_arrays(starts, _arrow(rows.masks.inputs))
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))

@@ -27,7 +27,7 @@ from pipeline.dataset.tokens import Shard, Starts, load_shard
 from pipeline.progress import progress
 from pipeline.store import Artifact, Part, PartDraft, Store
 
-SCHEMA = 3
+SCHEMA = 4
 BLOCK_TOKENS = 1 << 24
 MAPPED_BYTES, MAPPED_SHARDS = 1 << 28, 64
 """Of other shards, mapped at a time: so that neither memory nor open files grow with the corpus."""

@@ -20,7 +20,7 @@ from pipeline.mapping import Map
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Store
 from pipeline.vocabulary.counts import spans_of
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _find_new(draft: PartDraft, *, tokens: Part, texts: Sequence[Part] | None, s
     hashes, shard = load_texts(tokens, store), load_shard(tokens, store)
     is_new = np.full(len(hashes), texts is not None)
     for part in texts or ():
-        old = load_texts(part, store)
+        old = mapped(part, "texts.bin", np.uint64, store)
         if len(old):
             is_new &= old[np.minimum(np.searchsorted(old, hashes), len(old) - 1)] != hashes
     is_new.tofile(draft.folder / "is_new.bin")
@@ -121,7 +121,7 @@ def selected(shard: int, tokens: Sequence[Part], selection: Selection | None, co
     """The places of the documents of a shard, of `count`, that have samples."""
     if selection is None:
         return np.arange(count, dtype=np.int64)
-    is_new: npt.NDArray[np.bool_] = mapped(selection.novelty[shard], "is_new", np.bool_, store)
+    is_new: npt.NDArray[np.bool_] = mapped(selection.novelty[shard], "is_new.bin", np.bool_, store)
     key = np.uint64(stream_key(selection.seed, Purpose.REPLAY))
     uniform = (load_texts(tokens[shard], store) ^ key) * np.uint64(GOLDEN) / WORD
     return np.flatnonzero(is_new | (uniform < selection.replayed)).astype(np.int64)

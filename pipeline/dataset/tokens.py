@@ -1,13 +1,14 @@
 """A corpus shard as token ids: documents of sentences, flat arrays that map into memory.
 
 Tokenising is the dear part and depends on text, vocabulary and segmenter only, so it is a remembered part of its own:
-another length, seed or pass doesn't repeat it. What has no token, sentence or document, is left out. Memory: a batch
-of documents; files grow batch by batch.
+another length, seed or pass doesn't repeat it. What has no token, sentence or document, is left out. One file a shard,
+as each costs the store more than its bytes do. Memory: a batch of documents; files grow batch by batch.
 
 Legend: D documents, S sentences, T tokens.
 """
 
 import mmap
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from pipeline.compiled import eight_bytes
 from pipeline.config import Segmenter
 from pipeline.dataset.entries import Entries
-from pipeline.dataset.randomness import mixed_in
-from pipeline.dataset.sentences import sentence_spans
+from pipeline.dataset.randomness import GOLDEN, mixed_in
+from pipeline.dataset.text.sentences import sentence_spans
 from pipeline.progress import progress
 from pipeline.store import Artifact, FileEntry, Part, PartDraft, Store
 from pipeline.vocabulary.counts import spans_of
@@ -31,9 +33,10 @@ from pipeline.vocabulary.encoder import Encoder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA = 3
-FILES: Mapping[str, Any] = {"tokens": None, "word_starts": np.uint8, "sentences": np.int64, "documents": np.int64}
-"""The files of a part and their types; that of the tokens is the vocabulary's."""
+SCHEMA = 4
+FILE = "shard.bin"
+BEHIND: Mapping[str, Any] = {"sentences": np.int64, "documents": np.int64, "texts": np.uint64, "word_starts": np.uint8}
+"""What stands in a part's file behind the tokens, from a multiple of eight bytes on, and of which type."""
 Starts = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
@@ -64,7 +67,7 @@ def tokenise_shard(entry: FileEntry, *, vocabulary: Artifact, segmenter: Segment
     """The part of one corpus shard under one vocabulary; its record counts what is in it."""
     identity = {"schema": SCHEMA, "shard": entry.sha256, "vocabulary": vocabulary.digest}
     if segmenter is not None:
-        from pipeline.dataset.segmentation import segmenter_identity
+        from pipeline.dataset.text.segmentation import segmenter_identity
 
         identity["segmenter"] = [list(each) for each in segmenter_identity(segmenter)]
     make = partial(_tokenise, entry=entry, vocabulary=vocabulary, segmenter=segmenter, store=store)
@@ -78,18 +81,17 @@ def _tokenise(
 
     tokeniser = _Tokeniser(vocabulary, segmenter, store)
     with (
-        _ShardFiles(draft.folder) as files,
+        _ShardFile(draft.folder) as file,
         pa.memory_map(str(store.blob(entry))) as source,
         progress(f"tokenising {entry.path}", entry.rows) as advance,
     ):
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
-            files.add(tokeniser.tokenised(batch["text"]), batch["source"].to_numpy(zero_copy_only=False))
+            file.add(tokeniser.tokenised(batch["text"]), np.array(batch["source"].to_pylist(), str))
             advance(len(batch))
-        record = files.record()
-    for name in [*FILES, "texts"]:
-        draft.add(f"{name}.bin")
+        record = file.finish()
+    draft.add(FILE)
     return record | {"type": np.dtype(tokeniser.encoder.dtype).name, **tokeniser.counts}
 
 
@@ -122,7 +124,7 @@ class _Tokeniser:
             ids, id_starts = self.encoder.encode_flat(text, sentences)
             begins = self._begins.take(ids, mode="clip")
         else:
-            from pipeline.dataset.segmentation import load_segmenter, word_spans
+            from pipeline.dataset.text.segmentation import load_segmenter, word_spans
 
             spans = word_spans(text, sentences, load_segmenter(self._segmenter), self.encoder.kept)
             ids, span_starts = self.encoder.encode_flat(text, spans.begins)
@@ -136,23 +138,23 @@ class _Tokeniser:
         return _Tokens(ids, begins, id_starts, documents, text_hashes(text, starts))
 
 
-class _ShardFiles:
-    """The files of a part, written as they grow. A context."""
+class _ShardFile:
+    """The file of a part: tokens as they come, and behind them what is written beside it meanwhile. A context."""
 
     def __init__(self, folder: Path) -> None:
-        self._files: dict[str, IO[bytes]] = {name: (folder / f"{name}.bin").open("wb") for name in [*FILES, "texts"]}
+        self._file = (folder / FILE).open("wb")
+        self._behind: dict[str, IO[bytes]] = {name: (folder / f"{name}.bin").open("w+b") for name in BEHIND}
         self._bits = np.empty(0, bool)  # of the last, not yet whole byte
         self._tokens = self._sentences = self._documents = self._all_documents = 0
         self._sources: dict[str, Counter[str]] = {}
         for name in ("sentences", "documents"):
-            self._files[name].write(np.zeros(1, np.int64).tobytes())
+            self._behind[name].write(np.zeros(1, np.int64).tobytes())
 
-    def __enter__(self) -> "_ShardFiles":
+    def __enter__(self) -> "_ShardFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write_bits(np.empty(0, bool), last=True)
-        for file in self._files.values():
+        for file in (self._file, *self._behind.values()):
             file.close()
 
     def add(self, found: _Tokens, sources: npt.NDArray[Any]) -> None:
@@ -160,11 +162,11 @@ class _ShardFiles:
         kept = np.diff(found.sentences) > 0
         sentences_before = np.concatenate(([0], np.cumsum(kept)))[found.documents]
         has_text = np.diff(sentences_before) > 0
-        self._files["tokens"].write(found.tokens.data)
+        self._file.write(found.tokens.data)
         self._write_bits(found.begins_word)
-        self._files["sentences"].write((self._tokens + found.sentences[1:][kept]).tobytes())
-        self._files["documents"].write((self._sentences + sentences_before[1:][has_text]).astype(np.int64).tobytes())
-        self._files["texts"].write(found.texts[has_text].tobytes())
+        self._behind["sentences"].write((self._tokens + found.sentences[1:][kept]).tobytes())
+        self._behind["documents"].write((self._sentences + sentences_before[1:][has_text]).astype(np.int64).tobytes())
+        self._behind["texts"].write(found.texts[has_text].tobytes())
         self._tokens += len(found.tokens)
         self._sentences += int(sentences_before[-1])
         self._documents += int(np.count_nonzero(has_text))
@@ -178,10 +180,16 @@ class _ShardFiles:
     def _write_bits(self, begins: npt.NDArray[np.bool_], *, last: bool = False) -> None:
         bits = np.concatenate((self._bits, begins))
         whole = len(bits) if last else len(bits) // 8 * 8
-        self._files["word_starts"].write(np.packbits(bits[:whole], bitorder="little").tobytes())
+        self._behind["word_starts"].write(np.packbits(bits[:whole], bitorder="little").tobytes())
         self._bits = bits[whole:]
 
-    def record(self) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
+        """Put all into the one file; returns what is in it."""
+        self._write_bits(np.empty(0, bool), last=True)
+        self._file.write(bytes(-self._file.tell() % 8))
+        for file in self._behind.values():
+            file.seek(0)
+            shutil.copyfileobj(file, self._file)
         return {
             "documents": self._all_documents,
             "documents_with_text": self._documents,
@@ -196,32 +204,52 @@ def text_hashes(text: Bytes, starts: Starts) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of each text, [D], by which equal ones are known."""
     hashes = np.empty(len(starts) - 1, np.uint64)
     for number in range(len(hashes)):
-        value = np.uint64(starts[number + 1] - starts[number])
         at, end = starts[number], starts[number + 1]
-        while at < end:
-            word = np.uint64(0)
-            for place in range(min(8, end - at)):
-                word |= np.uint64(text[at + place]) << np.uint64(8 * place)
-            value = mixed_in(value ^ word)
+        value = np.uint64(end - at)
+        while at + 8 <= end:
+            value = (value ^ eight_bytes(text, at)) * np.uint64(GOLDEN)
+            value ^= value >> np.uint64(32)
             at += 8
-        hashes[number] = value
+        word = np.uint64(0)
+        for place in range(at, end):
+            word = word << np.uint64(8) | np.uint64(text[place])
+        hashes[number] = mixed_in(value ^ word)
     return hashes
 
 
 def load_shard(part: Part, store: Store) -> Shard:
     """The part's arrays, mapped into memory."""
-    types = {**FILES, "tokens": np.dtype(part.record["type"])}
-    return Shard(**{name: mapped(part, name, kind, store) for name, kind in types.items()})
+    arrays = _arrays(part, store)
+    return Shard(**{name: arrays[name] for name in ("tokens", "word_starts", "sentences", "documents")})
 
 
 def load_texts(part: Part, store: Store) -> npt.NDArray[np.uint64]:
     """[D], a hash of each document's text."""
-    return mapped(part, "texts", np.uint64, store)
+    return _arrays(part, store)["texts"]
+
+
+def _arrays(part: Part, store: Store) -> dict[str, npt.NDArray[Any]]:
+    """All that is in the part's file, each in its place."""
+    record = part.record
+    documents, sentences, tokens = (record[name] for name in ("documents_with_text", "sentences", "tokens"))
+    data = mapped(part, FILE, np.uint8, store)
+    kind = np.dtype(record["type"])
+    found, at = {"tokens": data[: tokens * kind.itemsize].view(kind)}, -(-tokens * kind.itemsize // 8) * 8
+    lengths = {
+        "sentences": sentences + 1,
+        "documents": documents + 1,
+        "texts": documents,
+        "word_starts": -(-tokens // 8),
+    }
+    for name, type_ in BEHIND.items():
+        size = lengths[name] * np.dtype(type_).itemsize
+        found[name], at = data[at : at + size].view(type_), at + size
+    return found
 
 
 def mapped(part: Part, name: str, kind: Any, store: Store) -> npt.NDArray[Any]:
     """A part's file as an array in mapped memory."""
-    (entry,) = (entry for entry in part.files if entry.path == f"{name}.bin")
+    (entry,) = (entry for entry in part.files if entry.path == name)
     if entry.size == 0:
         return np.frombuffer(b"", kind)
     with store.blob(entry).open("rb") as file:  # numpy's own memmap resolves the path, which takes longer than all else

@@ -10,32 +10,37 @@ import numpy.typing as npt
 from numba import njit
 
 
-class Words(NamedTuple):
-    """Runs of tokens that may be masked; specials and [unused] stand in none."""
+class Tokens(NamedTuple):
+    """The tokens of samples, as maskers take them."""
 
+    input_ids: npt.NDArray[Any]
+    """[T]"""
+    begins_word: npt.NDArray[np.uint8]
+    """[T], whether a word starts there."""
     starts: npt.NDArray[np.int64]
+    """[S + 1], where each sample begins."""
+    maskable: npt.NDArray[np.bool_]
+    """[V], whether the entry may be masked: no special, no [unused]."""
+
+
+class Words(NamedTuple):
+    """Runs of tokens that may be masked."""
+
+    starts: npt.NDArray[np.int32]
     """[W], each word's first token, ascending."""
-    ends: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int32]
     """[W], the token after its last."""
     of_samples: npt.NDArray[np.int64]
     """[S + 1], where each sample's words begin."""
-    tokens: int
-    """T."""
 
 
-def words_of(
-    input_ids: npt.NDArray[Any],
-    begins_word: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    maskable: npt.NDArray[np.bool_],
-) -> Words:
-    """The words of samples, of which `starts` [S + 1] tells where each begins in `input_ids` [T].
+def words_of(tokens: Tokens) -> Words:
+    """The words of samples.
 
-    A word begins where `begins_word` [T] says so, or after a token that may not be masked, by `maskable` [V]; it ends
-    before the next, or before such a token.
+    A word begins where the tokens say so, or after one that may not be masked; it ends before the next, or before one
+    that may not be.
     """
-    firsts, ends, of_samples = _words_of(input_ids, begins_word, starts, maskable)
-    return Words(firsts, ends, of_samples, len(input_ids))
+    return Words(*_words_of(*tokens))
 
 
 @njit(cache=True, nogil=True)
@@ -44,20 +49,18 @@ def _words_of(
     begins_word: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],
     maskable: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    firsts, ends = np.empty(len(input_ids), np.int64), np.empty(len(input_ids), np.int64)
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """What is written stays where the count moves on: a branch that no processor foresees costs more."""
+    firsts, ends = np.empty(len(input_ids) + 1, np.int32), np.empty(len(input_ids) + 1, np.int32)
     of_samples = np.zeros(len(starts), np.int64)
     used = 0
     for sample in range(len(starts) - 1):
-        is_inside = False
+        is_outside = True
         for place in range(starts[sample], starts[sample + 1]):
-            if not maskable[input_ids[place]]:
-                is_inside = False
-                continue
-            if begins_word[place] or not is_inside:
-                firsts[used] = place
-                used += 1
-                is_inside = True
-            ends[used - 1] = place + 1
+            is_inside = maskable[input_ids[place]]
+            firsts[used] = place
+            used += is_inside & ((begins_word[place] != 0) | is_outside)
+            ends[used - 1 if is_inside else used] = place + 1
+            is_outside = not is_inside
         of_samples[sample + 1] = used
     return firsts[:used], ends[:used], of_samples

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.corpus.document import Document, read_documents
-from pipeline.dataset.sentences import split_sentences
+from pipeline.dataset.text.sentences import split_sentences
 from pipeline.errors import InputError
 from pipeline.store import Artifact, Store
 

@@ -33,13 +33,13 @@ from pipeline.pretraining.fragments import (
 )
 from pipeline.pretraining.stored import StoredFragments, file_name
 from pipeline.pretraining.storing import CURVE, Snapshot, Storing, step_of, whole_name
-from pipeline.store import FileEntry, Store, Work
+from pipeline.store import Artifact, FileEntry, Store, Work
 
 __all__ = ["Checkpoints", "Place", "Publish", "Resume", "is_due"]
 LEAVE_S = 5.0
 """How long `close` waits for a thread that is in the middle of a request."""
-Publish = Callable[[int, dict[str, Tensor], Path], None]
-"""(step, whole fp32 weights, curve): makes an artifact of a step."""
+Publish = Callable[[int, dict[str, Tensor], Path], Artifact]
+"""(step, whole fp32 weights, curve): makes an artifact of a step, unless it is there."""
 T = TypeVar("T")
 log = logging.getLogger("bertmill")
 
@@ -98,12 +98,13 @@ class Checkpoints:
         self._host: dict[str, Tensor] = {}
         self._storing: Storing | None = None
         self._status: dict[str, Any] = {}
+        self._snapshot: dict[str, str] = {}
 
     @property
     def status(self) -> dict[str, Any]:
-        """For a line of progress: the last checkpoint's step, its stall in seconds, and what it waits for."""
+        """For a line of progress: the last checkpoint's step, its stall in seconds, what it waits for, a snapshot."""
         trouble = self._storing.trouble if self._storing is not None else ""
-        return self._status | ({"checkpoint_trouble": trouble} if trouble else {})
+        return self._status | self._snapshot | ({"checkpoint_trouble": trouble} if trouble else {})
 
     # Going on
 
@@ -212,7 +213,8 @@ class Checkpoints:
         """Make an artifact of it where the run's snapshots ask for one: from the store, so that nothing is gathered."""
         if self._place.rank == 0 and self._publish is not None and record["snapshot"]:
             resume = self._resume(files, record)
-            self._publish(resume.step, dict(resume.stored.weights()), resume.curve)
+            made = self._publish(resume.step, dict(resume.stored.weights()), resume.curve)
+            self._snapshot = {"snapshot": made.reference}
 
     def _retire(self, newest: int) -> None:
         """Forget checkpoints that are no longer kept, what was passed over on load, and the parts of all."""

@@ -29,6 +29,8 @@ OWNED = {
     "amp": "pretraining.precision",
     "torch_autocast": "pretraining.precision",
     "data_types": "pretraining.precision",
+    "activation_checkpointing": "pretraining.activation_checkpointing",
+    "tensorboard": "the environment variable BERTMILL_TENSORBOARD",
     "zero_allow_untested_optimizer": "nothing: the optimizer is bertmill's",
 }
 """Keys of DeepSpeed's that our config decides, and what of it to set instead."""
@@ -94,8 +96,25 @@ def whole_config(config: PretrainingConfig, systems: dict[str, Any], world: int)
     return systems | ours
 
 
-def initialise(model: "BertForPreTraining", config: PretrainingConfig, systems: dict[str, Any], world: int) -> Any:
-    """The engine, on this rank's device, with AdamW."""
+def check_device(config: PretrainingConfig) -> None:
+    """ConfigError for a precision that this rank's device lacks."""
+    import torch
+
+    if config.precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise ConfigError(
+            f'pretraining.precision is "bf16", which a {torch.cuda.get_device_name()} lacks; it came with NVIDIA\'s '
+            f'Ampere. Set it to "fp32", or take another device.'
+        )
+
+
+def initialise(
+    model: "BertForPreTraining",
+    config: PretrainingConfig,
+    systems: dict[str, Any],
+    world: int,
+    tensorboard: Path | None = None,
+) -> Any:
+    """The engine, on this rank's device, with AdamW; `tensorboard` is the folder of its events."""
     import torch
 
     from pipeline.pretraining.optimizer import make_optimizer
@@ -103,9 +122,10 @@ def initialise(model: "BertForPreTraining", config: PretrainingConfig, systems: 
     deepspeed = import_deepspeed()
     if torch.cuda.is_available() and zero_stage(systems) < 3:  # ZeRO-3 gathers weights amid what would be compiled
         model.compile_regions()
-    engine, _, _, _ = deepspeed.initialize(
-        model=model, optimizer=make_optimizer(model, config), config=whole_config(config, systems, world)
-    )
+    whole = whole_config(config, systems, world)
+    if tensorboard is not None:
+        whole["tensorboard"] = {"enabled": True, "output_path": str(tensorboard.parent), "job_name": tensorboard.name}
+    engine, _, _, _ = deepspeed.initialize(model=model, optimizer=make_optimizer(model, config), config=whole)
     return engine
 
 

@@ -56,6 +56,8 @@ _TIED = {
 class Weights:
     """What a folder holds of a BERT."""
 
+    config: PretrainingConfig
+    """Their architecture."""
     tensors: "dict[str, Tensor]"
     """Under the names of transformers' `BertForPreTraining`, float32; tied ones once."""
     lacking: tuple[str, ...]
@@ -83,19 +85,18 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def architecture_of(path: Path) -> dict[str, Any]:
-    """The keys of `[pretraining]` that a config.json decides: `ARCHITECTURE` and `HABITS`. Raises as `read_config`."""
+def architecture_of(path: Path) -> PretrainingConfig:
+    """A config.json as `[pretraining]` would say it: `ARCHITECTURE` and `HABITS`. Raises as `read_config`."""
     config = _DEFAULTS | read_config(path)
     values = {key: config[key] for key in (*ARCHITECTURE, *HABITS)}
     try:
-        checked = PretrainingConfig(name="parent", **values)
+        return PretrainingConfig(name="parent", **values)
     except ValidationError as error:
         problem = error.errors()[0]
         key = str(problem["loc"][0]) if problem["loc"] else "its shape"
         raise InputError(
             f"{path}: {key} is {values.get(key, 'impossible')!r}, which bertmill doesn't train: {problem['msg']}."
         ) from None
-    return {key: getattr(checked, key) for key in values}
 
 
 def weights_file(folder: Path) -> Path:
@@ -117,10 +118,8 @@ def read_weights(folder: Path) -> Weights:
     """
     path = weights_file(folder)
     named = current_names(_read_tensors(path), path)
-    config = read_config(folder / "config.json")
-    shapes = hugging_face_shapes(
-        PretrainingConfig(name="parent", **architecture_of(folder / "config.json")), config["vocab_size"]
-    )
+    config = architecture_of(folder / "config.json")
+    shapes = hugging_face_shapes(config, read_config(folder / "config.json")["vocab_size"])
     lacking = tuple(head for head, names in HEADS.items() if not named.keys() & names)
     wanted = shapes.keys() - {name for head in lacking for name in HEADS[head]}
     if missing := sorted(wanted - named.keys()):
@@ -137,7 +136,7 @@ def read_weights(folder: Path) -> Weights:
             raise InputError(f"{path}: {name} has the shape {given}, and by config.json {by_config}. One is wrong.")
         if not bool(named[name].isfinite().all()):
             raise InputError(f"{path}: {name} has numbers that aren't finite. That training failed; give another.")
-    return Weights({name: named[name].float().contiguous() for name in sorted(wanted)}, lacking, tuple(ignored))
+    return Weights(config, {name: named[name].float().contiguous() for name in sorted(wanted)}, lacking, tuple(ignored))
 
 
 def current_names(named: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]":

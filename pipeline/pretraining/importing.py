@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pipeline.config import WHERE, PretrainingConfig, Table
+from pipeline.config import WHERE, Table
 from pipeline.errors import InputError
 from pipeline.pretraining.export import hugging_face_config
-from pipeline.pretraining.hugging_face import Weights, architecture_of, read_config, read_weights, weights_file
+from pipeline.pretraining.hugging_face import Weights, read_config, read_weights, weights_file
 from pipeline.store import Artifact, Draft, Input, Recipe, Store
 from pipeline.store.local import sha256_of
 from pipeline.vocabulary.existing import read_vocabulary
@@ -82,10 +82,9 @@ def _write(draft: Draft, folder: Path, entries: list[str], weights: Weights) -> 
 
     target = draft.folder / "model"
     target.mkdir()
-    config = PretrainingConfig(name="parent", **architecture_of(folder / "config.json"))
     # Trainings here have no dropout in attention; who fine-tunes the parent as it is gets what was published.
     attention = {key: value for key, value in read_config(folder / "config.json").items() if key == _ATTENTION}
-    text = json.dumps(hugging_face_config(config, len(entries)) | attention, indent=2, sort_keys=True)
+    text = json.dumps(hugging_face_config(weights.config, len(entries)) | attention, indent=2, sort_keys=True)
     (target / "config.json").write_text(text + "\n", encoding="utf-8")
     of_vocabulary = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias")
     tensors = {
@@ -106,8 +105,10 @@ def _form(folder: Path, entries: list[str]) -> Form:
         except ValueError as error:
             raise InputError(f"{path} can't be read as JSON: {error}. Fetch the folder again.") from None
     words = [entry for entry in entries if entry not in SPECIALS and not is_unused(entry)]
-    lowercase = said.get("do_lower_case", all(word == word.lower() for word in words))
-    return Form(bool(lowercase), said.get("strip_accents"))
+    lowercase = said.get("do_lower_case")
+    if lowercase is None:
+        lowercase = all(word == word.lower() for word in words)
+    return Form(lowercase, said.get("strip_accents"))
 
 
 def _name(folder: Path) -> str:

@@ -46,19 +46,19 @@ def started_from(config: PretrainingConfig, store: Store) -> tuple[PretrainingCo
     parent = _parent(config.init, store)
     own = architecture_of(store.file(parent, "model/config.json"))
     for key in ARCHITECTURE:
-        if key in config.model_fields_set and getattr(config, key) != own[key]:
+        if key in config.model_fields_set and getattr(config, key) != getattr(own, key):
             raise ConfigError(
-                f"pretraining.{key} is {getattr(config, key)}, but {parent}, which init names, has {own[key]}. Leave "
-                f"it out, which takes the parent's{_instead(key, config, own)}."
+                f"pretraining.{key} is {getattr(config, key)}, but {parent}, which init names, has "
+                f"{getattr(own, key)}. Leave it out, which takes the parent's{_instead(key, config, own)}."
             )
-    stated = config.model_fields_set & set(HABITS)
-    update = {key: value for key, value in own.items() if key not in stated} | {"init": str(parent)}
-    return config.model_copy(update=update), parent
+    left_open = [key for key in (*ARCHITECTURE, *HABITS) if key not in config.model_fields_set]
+    decided = {key: getattr(own, key) for key in left_open}
+    return config.model_copy(update=decided | {"init": str(parent)}), parent
 
 
-def _instead(key: str, config: PretrainingConfig, own: Mapping[str, Any]) -> str:
-    if key == "max_position_embeddings" and config.max_position_embeddings > own[key]:
-        return f", and give dataset.max_seq_length of at most {own[key]}: it has learned no further positions"
+def _instead(key: str, config: PretrainingConfig, own: PretrainingConfig) -> str:
+    if key == "max_position_embeddings" and config.max_position_embeddings > (learned := own.max_position_embeddings):
+        return f", and give dataset.max_seq_length of at most {learned}: it has learned no further positions"
     return ", or start from another"
 
 
@@ -93,17 +93,19 @@ def initial_record(parent: Artifact, vocabulary: Artifact, store: Store) -> dict
 def log_start(record: Mapping[str, Any]) -> None:
     """Say it in a line; a warning where most of the vocabulary is new."""
     new = record["averaged_entries"] + record["entries_without_pieces"]
-    heads = f"; made new: {', '.join(record['new_heads'])}" if record["new_heads"] else ""
+    said = [
+        f"{record[key]:,} {what}"
+        for key, what in (
+            ("kept_entries", "entries keep their rows"),
+            ("averaged_entries", "have the mean of their pieces' rows"),
+            ("entries_without_pieces", "have the mean of all rows"),
+            ("dropped_entries", "of the parent's are left out"),
+        )
+        if record[key]
+    ]
+    said += [f"made new: {', '.join(record['new_heads'])}"] if record["new_heads"] else []
     level = logging.WARNING if new > record["kept_entries"] else logging.INFO
-    log.log(
-        level,
-        "starting from %s: %s entries keep their rows, %s are means of their pieces', %s the mean of all%s",
-        record["parent"],
-        f"{record['kept_entries']:,}",
-        f"{record['averaged_entries']:,}",
-        f"{record['entries_without_pieces']:,}",
-        heads,
-    )
+    log.log(level, "starting from %s: %s", record["parent"], "; ".join(said))
 
 
 def start_from(

@@ -23,7 +23,7 @@ class Job:
     dataset: Artifact
     settings: Settings
     folder: Path
-    """Scratch of the launcher: rank 0 writes `progress.jsonl` there, each rank its heartbeat, a failing one `error`."""
+    """Scratch of the launcher: each rank writes its heartbeat there, a failing one `error`."""
     epoch: int | None = None
     """The lease's, under which the ranks commit their snapshots."""
     initial: Artifact | None = None
@@ -39,7 +39,8 @@ class Job:
 
     @property
     def progress(self) -> Path:
-        return self.folder / "progress.jsonl"
+        """Rank 0's lines of progress, of this run and those before it."""
+        return self.log.with_suffix(".jsonl")
 
     @property
     def error(self) -> Path:
@@ -53,6 +54,12 @@ class Job:
     def log(self) -> Path:
         """The ranks' output, beside which they put what is to be kept of a failure."""
         return self.settings.home / "logs" / f"{self.recipe.name}-{self.recipe.fingerprint[:12]}.log"
+
+    @property
+    def tensorboard(self) -> Path | None:
+        """The folder of this training's events, where there are to be any."""
+        folder = self.settings.tensorboard
+        return None if folder is None else folder.expanduser().absolute() / self.log.stem
 
     def write(self) -> Path:
         """Write the record; returns its path."""

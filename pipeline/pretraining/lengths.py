@@ -27,6 +27,12 @@ class Lengths:
     shares: npt.NDArray[np.float64]
     """[L + 1], of the samples that have 0, 1, … L tokens; they add up to 1."""
 
+    @classmethod
+    def of(cls, lengths: npt.NDArray[np.integer]) -> "Lengths":
+        """As they are counted."""
+        counts = np.bincount(lengths)
+        return cls(counts / counts.sum())
+
     @property
     def mean(self) -> float:
         """Tokens of a sample."""
@@ -59,16 +65,15 @@ class Lengths:
 def counted_lengths(dataset: Artifact, store: Store) -> Lengths:
     """Of a dataset's train part; reads 2 bytes a sample."""
     path = store.file(dataset, "train.lengths.npy")
-    counts = np.bincount(np.load(path, mmap_mode="r", allow_pickle=False))
-    return Lengths(counts / counts.sum())
+    return Lengths.of(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def mixed_lengths(phase: PhaseConfig, dataset: Artifact, store: Store) -> Lengths:
-    """Of a phase's samples: its datasets by their weights, cut as it says."""
+def mixed_lengths(phase: PhaseConfig, own: Lengths, store: Store) -> Lengths:
+    """Of a phase's samples: its datasets by their weights, the training's own among them, cut as it says."""
     total, weights = np.zeros(1), sum(each.weight for each in phase.mixture)
     for each in phase.mixture:
-        own = counted_lengths(dataset if each.dataset is None else store.resolve(each.dataset), store)
-        shares = own.cut(phase.max_seq_length).shares * (each.weight / weights)
+        lengths = own if each.dataset is None else counted_lengths(store.resolve(each.dataset), store)
+        shares = lengths.cut(phase.max_seq_length).shares * (each.weight / weights)
         size = max(len(total), len(shares))
         total = np.pad(total, (0, size - len(total))) + np.pad(shares, (0, size - len(shares)))
     return Lengths(total)

@@ -28,11 +28,13 @@ from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoint import Place, is_due
 from pipeline.pretraining.diagnosis import diagnose, not_finite
 from pipeline.pretraining.floor import UnigramFloor
+from pipeline.pretraining.flops import flops_of
 from pipeline.pretraining.guard import Guard
 from pipeline.pretraining.heartbeat import Doing, Heartbeat
 from pipeline.pretraining.measures import Measures, Pace, Waited
 from pipeline.pretraining.model import Losses, TensorBatch
 from pipeline.pretraining.preemption import Preemption, preempted
+from pipeline.pretraining.rehearsal import dtype_of, matrix_rate
 from pipeline.pretraining.schedule import learning_rate
 from pipeline.pretraining.validation import Validation
 
@@ -70,6 +72,7 @@ def train(
     written anywhere; and where `floor_step` asks for a loss that isn't reached.
     """
     device, has_pairs = engine.device, plan.pairs != "none"
+    peak = matrix_rate(dtype_of(config), device)
     hosts = dist.new_group(backend="gloo") if device.type == "cuda" else None
 
     def make(step: int) -> list[Batch]:
@@ -112,6 +115,7 @@ def train(
             done, is_last = step + 1, step + 1 == len(plan)
             record = {"step": step, "learning_rate": rate, "tokens": tokens}
             pace.tokens, pace.places = pace.tokens + tokens, pace.places + places
+            pace.flops += sum(flops_of(config, size, batch) for batch in batches)
             if validation and (done % config.validate_every == 0 or is_last):
                 around.heartbeat.beat("validating", done)
                 began = time.monotonic()
@@ -128,7 +132,7 @@ def train(
                     if place.rank == 0:
                         _append(curve, record)
             if done % config.log_every == 0 or is_last:
-                told = pace.told(loader.taken())
+                told = pace.told(loader.taken(), peak)
                 if place.rank == 0:
                     around.report(record | told)
                 pace = Pace()

@@ -6,7 +6,7 @@ Figures of the mathematics (losses, norms, counts) are a function of the run and
 
 import resource
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -59,15 +59,18 @@ class Pace:
     """What buffers of all ranks hold, padding included."""
     checkpoint_s: float = 0.0
     """What checkpoints held training up."""
+    flops: float = 0.0
+    """Of this rank's model, forward and backward, for real tokens."""
     aside_s: float = 0.0
     """What isn't training: validation."""
     since: float = field(default_factory=time.monotonic)
 
-    def told(self, loader_wait_s: float) -> dict[str, float]:
-        """Figures for a line of progress."""
+    def told(self, loader_wait_s: float, peak: float) -> dict[str, float]:
+        """Figures for a line of progress; `peak` is the device's rate of large matrix products, in FLOP/s."""
         seconds = max(1e-9, time.monotonic() - self.since - self.aside_s)
         return {
             "tokens_per_second": self.tokens / seconds,
+            "peak_share": self.flops / seconds / peak,
             "padding_share": 1 - self.tokens / max(1, self.places),
             "loader_wait_share": loader_wait_s / seconds,
             "checkpoint_share": self.checkpoint_s / seconds,
@@ -100,6 +103,19 @@ class Waited(Generic[T]):
         """Seconds since this was last asked."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
+
+
+def events_of(record: Mapping[str, Any], under: str = "train") -> list[tuple[str, float, int]]:
+    """A line of progress as TensorBoard takes it: (tag, value, step); those in a table of the line under its name."""
+    step, events = record.get("step"), list[tuple[str, float, int]]()
+    if step is None:
+        return events
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            events += events_of({**value, "step": step}, f"{under}/{key}" if under != "train" else key)
+        elif key != "step" and isinstance(value, int | float):
+            events.append((f"{under}/{key}", float(value), step))
+    return events
 
 
 def memory_gb() -> float:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
@@ -82,6 +83,7 @@ class BertForPreTraining(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.vocabulary_size = vocabulary_size
+        self.recomputes = config.activation_checkpointing
         rows = -(-vocabulary_size // MULTIPLE) * MULTIPLE
         self.word_embeddings = nn.Embedding(rows, width)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
@@ -131,7 +133,10 @@ class BertForPreTraining(nn.Module):
         """The last layer's output, [T, h]."""
         hidden: Tensor = self.embed(batch.input_ids, batch.token_type_ids, batch.position_ids)
         for layer in self.layers:
-            hidden = layer(hidden, batch.layout)
+            if self.recomputes and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, batch.layout, use_reentrant=False)
+            else:
+                hidden = layer(hidden, batch.layout)
         return hidden
 
     def masked_lm_logits(self, hidden: Tensor) -> Tensor:

@@ -30,9 +30,10 @@ def settled(config: PretrainingConfig, dataset: Artifact, store: Store) -> Pretr
     config = config.model_copy(update={"phases": phases})
     check_lengths(config, dataset, store)
     if config.max_tokens is not None:
-        from pipeline.pretraining.lengths import mixed_lengths
+        from pipeline.pretraining.lengths import counted_lengths, mixed_lengths
 
-        means = [mixed_lengths(phase, dataset, store).mean for phase in phases_of(config)]
+        own = counted_lengths(dataset, store)
+        means = [mixed_lengths(phase, own, store).mean for phase in phases_of(config)]
         return with_steps(config, steps_for_tokens(config, means))
     return with_steps(config, steps_of(config))
 

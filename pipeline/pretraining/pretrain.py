@@ -9,30 +9,25 @@ import json
 import logging
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.config import PretrainingConfig
-from pipeline.errors import TrainingError
+from pipeline.errors import ConfigError
 from pipeline.launching import launcher_named
-from pipeline.launching.local import local_ranks
 from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.initial import initial_record, log_start
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
-from pipeline.pretraining.preemption import passing_on, preempted
+from pipeline.pretraining.publish import CURVE, last_means, publish
+from pipeline.pretraining.running import run_ranks, shown_waiting
 from pipeline.pretraining.schedule import schedule_of
-from pipeline.pretraining.watchdog import Hung, Watchdog
-from pipeline.progress import Advance, progress
-from pipeline.store import Artifact, Holder, Lease, Store
-from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
+from pipeline.store import Artifact, Store
 
 __all__ = ["SCHEMA", "pretrain"]
-LAST_STEPS = 100
 log = logging.getLogger("bertmill")
 
 
@@ -49,7 +44,7 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         if not force and (found := store.find(job.recipe)):
             log.info("found %s", found)
             return found
-        with _shown_waiting(job) as waiting:
+        with shown_waiting(job) as waiting:
             lease = stack.enter_context(store.lease(job.recipe, waiting))
         if not force and (found := store.find(job.recipe)):
             log.info("found %s, which another run has made meanwhile", found)
@@ -63,27 +58,17 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         start = {"init": initial_record(job.initial, vocabulary, store)} if job.initial else {}
         for record in start.values():
             log_start(record)
-        run = _launch(job, store, lease) if TRAINED not in work.names() else {}
+        run = run_ranks(job, store, lease) if TRAINED not in work.names() else {}
         lease.check()
         files, record = work.load(TRAINED)
         curve = [json.loads(line) for line in _curve(files, store)]
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            for name in TOKENIZER_FILES:
-                draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
-            made = draft.commit(
-                totals={
-                    "steps": len(curve),
-                    "tokens": sum(line["tokens"] for line in curve),
-                    "parameters": record["parameters"],
-                }
-                | start,
-                metrics=_last(curve),
-                producer=run,
-            )
+            totals = {"parameters": record["parameters"]} | start
+            made = publish(draft, curve, totals, store=store, producer=run)
         lease.finish()
-    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in _last(curve).items())
+    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in last_means(curve).items())
     log.info("made %s: at the end %s", made, last)
     return made
 
@@ -92,6 +77,11 @@ def check_pretraining(config: PretrainingConfig, store: Store) -> None:
     """ConfigError for whatever would fail later; costs nothing."""
     systems_config(config.deepspeed)
     schedule_of(config)
+    if store.settings.tensorboard is not None and find_spec("tensorboard") is None:
+        raise ConfigError(
+            "BERTMILL_TENSORBOARD is set, but the package tensorboard isn't there: pip install "
+            "'bertmill[tensorboard]', or unset it."
+        )
     launcher_named(store.settings.launcher)
 
 
@@ -104,123 +94,6 @@ def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _shown_waiting(job: Job) -> Iterator[Callable[[Holder], None]]:
-    """Shows, while it is called, who trains that recipe already and how far they have come."""
-    with ExitStack() as stack:
-        advance: Advance | None = None
-        done = 0
-
-        def show(holder: Holder) -> None:
-            nonlocal advance, done
-            if advance is None:
-                log.info("%s is trained by %s already: waiting for it", job.recipe.name, holder)
-                bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.steps)
-                advance = stack.enter_context(bar)
-            step = holder.note.get("step", done)
-            advance(step - done, f"{holder}, heard of {holder.age_s:.0f} s ago")
-            done = step
-
-        yield show
-
-
-def _launch(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
-    """Run the ranks to their end, or until the lease is lost; returns what ran where.
-
-    Ranks that hang are started again from the last checkpoint. Raises Preempted where they were asked to stop.
-    """
-    ranks = job.settings.ranks or local_ranks()
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    job.log.write_bytes(b"")
-    started, where, speeds = time.monotonic(), dict[str, Any](), list[float]()
-    log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
-    store.check_before_commit()
-    with progress(f"pretraining {job.recipe.name}", job.config.steps) as advance:
-        done = 0
-
-        def show(record: dict[str, Any]) -> None:
-            nonlocal done
-            if "resumed_at" in record:
-                where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
-                advance(record["resumed_at"] - done)
-                done = record["resumed_at"]
-                lease.note({"step": done, "of": job.config.steps})
-                return
-            speeds.append(record["tokens_per_second"])
-            note = f"loss {record['loss']:.3f}, {record['tokens_per_second']:,.0f} tokens/s"
-            advance(record["step"] + 1 - done, note)
-            done = record["step"] + 1
-            lease.note({"step": done, "of": job.config.steps})
-
-        job.progress.touch()
-        with job.progress.open(encoding="utf-8") as lines:
-            follow = _follower(lines, show)
-            for restarts in range(job.settings.restarts + 1):
-                try:
-                    _watched(job, ranks, lease, follow)
-                    break
-                except Hung as hung:
-                    if restarts == job.settings.restarts:
-                        raise
-                    log.warning("%s Starting again from the last checkpoint.", hung)
-    return where | {
-        "torch": version("torch"),
-        "deepspeed": version("deepspeed"),
-        "training_seconds": round(time.monotonic() - started, 1),
-        "tokens_per_second": round(sum(speeds) / len(speeds)) if speeds else None,
-    }
-
-
-def _watched(job: Job, ranks: int, lease: Lease, follow: Callable[[], None]) -> None:
-    """Run the ranks once, under the watchdog."""
-    shutil.rmtree(job.beats, ignore_errors=True)
-    job.error.unlink(missing_ok=True)
-    watchdog = Watchdog(job.beats, job.log, job.settings)
-
-    def poll() -> None:
-        follow()
-        lease.check()
-        watchdog.look()
-
-    launcher = launcher_named(job.settings.launcher)
-    with passing_on(watchdog.ask_to_stop):
-        status = launcher("pipeline.pretraining.worker", job.write(), ranks, job.log, poll)
-    follow()
-    if status != 0:
-        raise TrainingError(_failure(job, status))
-    if (beat := watchdog.preempted) is not None:
-        raise preempted(job.recipe.name, beat.step, job.config.steps, is_stored=beat.doing == "preempted")
-
-
-def _follower(lines: IO[str], show: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-    """Show each whole line that has come since the last call."""
-    rest = ""
-
-    def follow() -> None:
-        nonlocal rest
-        *whole, rest = (rest + lines.read()).split("\n")
-        for line in whole:
-            show(json.loads(line))
-
-    return follow
-
-
-def _failure(job: Job, status: int) -> str:
-    if job.error.exists():
-        return job.error.read_text(encoding="utf-8")
-    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line.strip() for line in lines if "Error" in line and "ChildFailedError" not in line]
-    what = errors[-1] if errors else f"exit status {status}"
-    return f"A training rank failed: {what}. The whole output is in {job.log}; checkpoints are kept, so run again."
-
-
 def _curve(files: list[Any], store: Store) -> Iterator[str]:
-    entry = next(entry for entry in files if entry.path == "curve.jsonl")
+    entry = next(entry for entry in files if entry.path == CURVE)
     yield from store.blob(entry).read_text(encoding="utf-8").splitlines()
-
-
-def _last(curve: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over the last steps."""
-    last = curve[-LAST_STEPS:]
-    names = ("loss", "masked_lm_loss", "masked_lm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
-    return {name: sum(line[name] for line in last) / len(last) for name in names}

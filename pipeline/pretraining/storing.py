@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline.errors import StoreError
@@ -97,7 +98,7 @@ class Storing:
         while not self._stopped.is_set():
             try:
                 self._store()
-            except (StoreError, OSError) as error:
+            except (StoreError, OSError, SafetensorError) as error:
                 self._say(error)
             except Exception as error:
                 self._fault = error
@@ -110,9 +111,9 @@ class Storing:
 
     def _say(self, error: Exception) -> None:
         """Once for each thing that is wrong, though it is tried many times."""
-        trouble = f"the checkpoint of step {self.step:,} isn't stored yet: {error}"
+        trouble = f"the checkpoint of step {self.step:,} isn't stored yet: {str(error).rstrip('.')}"
         if trouble != self.trouble:
-            log.warning("%s Training goes on, and it is tried again.", trouble[0].upper() + trouble[1:])
+            log.warning("%s. Training goes on, and it is tried again.", trouble)
         self.trouble = trouble
 
     def _store(self) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError, UnknownReference
 KINDS = ("corpus", "vocabulary", "dataset", "pretraining", "evaluation")
 VERSION_DIGITS = 12
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_REFERENCE = re.compile(r"(?P<kind>[a-z]+)/(?P<name>[^@/:]+)(?:@(?P<version>[^@/:]+))?")
+_REFERENCE = re.compile(r"(?P<kind>[a-z]+)/(?P<name>[^@/:]+)(?:@(?P<version>[^@/:]+))?(?P<step>:step=[0-9]+)?")
 
 
 def canonical_json(value: Any) -> bytes:
@@ -59,6 +59,11 @@ class Artifact:
     def reference(self) -> str:
         return f"{self.kind}/{self.name}@{self.version}"
 
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it was made on the way to the version that its own starts with."""
+        return ":" in self.version
+
     def __str__(self) -> str:
         return self.reference
 
@@ -78,6 +83,11 @@ class Version:
     @property
     def is_retracted(self) -> bool:
         return self.retracted_at is not None
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it was made on the way to the version that its own starts with."""
+        return ":" in self.version
 
     @property
     def reference(self) -> str:
@@ -119,6 +129,8 @@ class Recipe:
     inputs: tuple[Input, ...] = ()
     extra: tuple[tuple[str, str], ...] = ()
     """Anything else that decides the bytes (a segmenter's version): sorted pairs."""
+    step: int | None = None
+    """Of a snapshot on the way, the steps that are done."""
 
     @property
     def name(self) -> str:
@@ -135,7 +147,15 @@ class Recipe:
                 "inputs": [each.identity for each in self.inputs],
                 "extra": sorted(self.extra),
             }
+            | ({} if self.step is None else {"step": self.step})
         )
+
+    @property
+    def version(self) -> str:
+        """What it is committed under: the start of the fingerprint; a snapshot, of the whole's, and its step."""
+        if self.step is None:
+            return self.fingerprint[:VERSION_DIGITS]
+        return f"{replace(self, step=None).version}:step={self.step}"
 
 
 class FileEntry(BaseModel):
@@ -219,7 +239,7 @@ def user_name() -> str:
 def parsed_reference(text: str) -> tuple[str, str, str]:
     """(kind, name, version or alias) of `kind/name@version`; without @, the alias `latest`.
 
-    Raises UnknownReference with the form that is wanted.
+    A snapshot's `:step=20000` stays with the version. Raises UnknownReference with the form that is wanted.
     """
     match = _REFERENCE.fullmatch(text)
     if match is None or match["kind"] not in KINDS or not _NAME.fullmatch(match["name"]):
@@ -230,4 +250,10 @@ def parsed_reference(text: str) -> tuple[str, str, str]:
     version = match["version"] or "latest"
     if not _NAME.fullmatch(version):
         raise UnknownReference(f"{text!r}: {version!r} is neither a version nor an alias.")
-    return match["kind"], match["name"], version
+    return match["kind"], match["name"], version + (match["step"] or "")
+
+
+def parted_version(version: str) -> tuple[str, str]:
+    """A version, or an alias, and its snapshot's `:step=…`, which is empty where it is none."""
+    whole, colon, step = version.partition(":")
+    return whole, colon + step

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.errors import StoreError
 from pipeline.store.artifact import (
-    VERSION_DIGITS,
     Artifact,
     FileEntry,
     Manifest,
@@ -24,6 +23,7 @@ from pipeline.store.artifact import (
     Recipe,
     canonical_json,
     fingerprint,
+    parted_version,
     tree_digest,
     user_name,
 )
@@ -117,7 +117,7 @@ class Draft(PartDraft):
         draft = Manifest(
             kind=self.recipe.kind,
             name=self.recipe.name,
-            version=self.recipe.fingerprint[:VERSION_DIGITS],
+            version=self.recipe.version,
             schema_number=self.recipe.schema,
             fingerprint=self.recipe.fingerprint,
             digest=tree_digest(self.files),
@@ -138,9 +138,9 @@ class Draft(PartDraft):
 
     def _create(self, draft: Manifest) -> Artifact:
         """Commit under the fingerprint's version; under `-2`, `-3`, … where that one is unsound or `force` is given."""
-        base = draft.version
+        base, step = parted_version(draft.version)
         for number in range(1, 1000):
-            manifest = draft.model_copy(update={"version": base if number == 1 else f"{base}-{number}"})
+            manifest = draft.model_copy(update={"version": (base if number == 1 else f"{base}-{number}") + step})
             data = canonical_json(manifest.model_dump(mode="json"))
             key = manifest_key(manifest.kind, manifest.name, manifest.version)
             mark_lineage(self._store.backend, manifest)

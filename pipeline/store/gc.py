@@ -141,19 +141,27 @@ class _Collection:
         return tombstone.what == SWEPT and not self.purge and age_s < self.grace_s
 
     def _swept(self, live: dict[Version, Manifest]) -> list[Version]:
-        """Versions that no alias was at lately and that none which is left was made from."""
+        """Versions that no alias was at lately and that none which is left was made from.
+
+        A snapshot stays as long as what it led to, and for a while where that never came to be.
+        """
         if self.keep is None:
             return []
         by_reference = {version.reference: version for version in live}
         waiting = [version.reference for version in live if self.now - version.at < self.grace_s]
+        waiting += [
+            version.reference
+            for version in live
+            if _whole(version) not in by_reference and self.now - version.at < self.abandoned_s
+        ]
         waiting += self._aliased(live, self.keep)
         left: set[Version] = set()
         while waiting:
             version = by_reference.get(waiting.pop())
             if version is not None and version not in left:
                 left.add(version)
-                waiting += [parent.reference.partition(":")[0] for parent in live[version].parents]
-        return [version for version in live if version not in left]
+                waiting += [parent.reference for parent in live[version].parents]
+        return [version for version in live if version not in left and by_reference.get(_whole(version)) not in left]
 
     def _aliased(self, live: Iterable[Version], keep: int) -> Iterator[str]:
         """The last `keep` versions that each alias was at."""
@@ -256,6 +264,11 @@ class _Collection:
             for version, manifest in self.store.manifests(new)
             if manifest is not None and any(blob_key(entry.sha256) in removed for entry in manifest.files)
         ]
+
+
+def _whole(version: Version) -> str:
+    """The reference of the version that a snapshot was made on the way to; any other's own."""
+    return version.reference.partition(":")[0]
 
 
 def _reference(manifest: Manifest) -> str:

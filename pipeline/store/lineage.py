@@ -151,7 +151,7 @@ def _ancestors(store: "Store", root: str) -> tuple[dict[str, tuple[str, ...]], d
 
 
 def _address(reference: str) -> tuple[str, str, str]:
-    return parsed_reference(reference.partition(":")[0])
+    return parsed_reference(reference)
 
 
 def _reference(parts: list[str]) -> str:

@@ -68,7 +68,8 @@ def _lead_latest_away(store: "Store", version: Version) -> None:
     current = store.aliases.current(version.kind, version.name, LATEST)
     if current is None or current.version != version.version:
         return
-    left = [each for each in store.listing(version.kind, version.name) if not each.is_retracted]
+    listed = store.listing(version.kind, version.name)
+    left = [each for each in listed if not each.is_retracted and not each.is_snapshot]
     readable = [(manifest, each) for each, manifest in store.manifests(left) if manifest is not None]
     if readable:
         manifest, each = max(readable, key=lambda pair: pair[0].created_at)

@@ -28,6 +28,7 @@ from pipeline.store.artifact import (
     Recipe,
     Version,
     parsed_reference,
+    parted_version,
     tree_digest,
 )
 from pipeline.store.backend import Backend
@@ -88,7 +89,7 @@ class Store:
     def find(self, recipe: Recipe) -> Artifact | None:
         """The newest sound version of that recipe: manifest there, no tombstone, each blob there with its size."""
         wanted = recipe.fingerprint
-        listed = self.listing(recipe.kind, recipe.name, wanted[:VERSION_DIGITS])
+        listed = self.listing(recipe.kind, recipe.name, parted_version(recipe.version)[0])
         found = [
             (manifest, artifact)
             for each in listed
@@ -136,10 +137,11 @@ class Store:
                 f"The store {self.url} has no {kind}/{name}. "
                 + (nearest(f"{kind}/{name}", known) if known else "It is empty: `bertmill run tiny` fills it.")
             )
+        wanted, step = parted_version(wanted)
         if (move := self.aliases.current(kind, name, wanted)) is not None:
             wanted = move.version
-        fitting = [each for each in versions if each.version == wanted] or [
-            each for each in versions if each.version.startswith(wanted)
+        fitting = [each for each in versions if each.version == wanted + step] or [
+            each for each in versions if each.version.startswith(wanted) and parted_version(each.version)[1] == step
         ]
         if len(fitting) > 1:  # one that is left stands before those that went
             fitting = [each for each in fitting if not each.is_retracted] or fitting
@@ -148,7 +150,9 @@ class Store:
             raise UnknownReference(f"{reference} fits {len(fitting)} versions: {names}. Write more of it.")
         if not fitting:
             there = [*self.aliases.names(kind, name), *(each.version for each in versions if not each.is_retracted)]
-            raise UnknownReference(f"{kind}/{name} has no version or alias {wanted!r}. It has: {', '.join(there)}.")
+            raise UnknownReference(
+                f"{kind}/{name} has no version or alias {wanted + step!r}. It has: {', '.join(there)}."
+            )
         return fitting[0]
 
     def listing(self, kind: str = "", name: str = "", start: str = "") -> list[Version]:
@@ -320,8 +324,11 @@ class Store:
         self.backend.delete(key)
 
     def move_latest(self, manifest: Manifest, artifact: Artifact, reason: str) -> None:
-        """Point `latest` at the artifact, unless this run is to leave it alone or it is at a newer one."""
-        if self.moves_latest:
+        """Point `latest` at the artifact, unless this run is to leave it alone or it is at a newer one.
+
+        Snapshots of a training are no latest: what they lead to is.
+        """
+        if self.moves_latest and not artifact.is_snapshot:
             self.aliases.move_latest(artifact, manifest.created_at, reason)
 
 

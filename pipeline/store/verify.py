@@ -76,7 +76,7 @@ def _read(store: "Store", versions: Iterable[Version]) -> tuple[list[Problem], U
 
 
 def _manifest_sha256(store: "Store", reference: str) -> str | None:
-    read = store.read_manifest(*parsed_reference(reference.partition(":")[0]))
+    read = store.read_manifest(*parsed_reference(reference))
     return read[1].manifest_sha256 if read is not None else None
 
 

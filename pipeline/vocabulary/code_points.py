@@ -5,17 +5,19 @@ own, or adds characters to the word it stands in. So a table holds all there is 
 the speed of memory. The exception is the canonical order of marks, which looks at neighbours: code points that may
 take part in it, and those outside the table, are left to `tokenizers`, as is what it treats in any way not named here.
 
-Costs a tenth of a second a process and form, as every process that reads text makes it: so code points are asked in
-blocks, long enough to be few and short enough for the processor's cache, and the answers are looked at as arrays.
+Costs a tenth of a second a form, once (`pipeline.tables`): code points are asked in blocks, long enough to be few and
+short enough for the processor's cache, and the answers are looked at as arrays.
 """
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.tables import Arrays, kept
 
 PLANES = 0x34000
 """The table covers the code points below: of the first four planes all that Unicode 17 assigns, ..."""
@@ -46,6 +48,15 @@ class CodePoints:
 @lru_cache(maxsize=8)
 def code_points(lowercase: bool, strip_accents: bool | None, /) -> CodePoints:
     """The table for that form of BERT's normalisation; given by place, so that a form is remembered once."""
+    import tokenizers
+
+    versions = tokenizers.__version__, unicodedata.unidata_version
+    make = partial(_made, lowercase, strip_accents)
+    arrays = kept("code-points", make, (__name__, "pipeline.vocabulary.tokenizer"), lowercase, strip_accents, versions)
+    return CodePoints(**arrays)
+
+
+def _made(lowercase: bool, strip_accents: bool | None) -> Arrays:
     characters, starts = _normalised(lowercase, strip_accents)
     parts = parted()[characters]
     decomposes = lowercase if strip_accents is None else strip_accents
@@ -54,7 +65,7 @@ def code_points(lowercase: bool, strip_accents: bool | None, /) -> CodePoints:
     adds = np.repeat((kinds == LETTER) | (kinds == ALONE), np.diff(starts)) & (parts != BREAK)
     sizes = _summed(_width(characters) * adds)
     text = characters[adds].tobytes().decode("utf-32-le").encode()
-    return CodePoints(kinds, np.frombuffer(text, np.uint8), sizes[starts].astype(np.int32))
+    return {"kinds": kinds, "text": np.frombuffer(text, np.uint8), "starts": sizes[starts].astype(np.int32)}
 
 
 def _normalised(lowercase: bool, strip_accents: bool | None) -> tuple[Points, Numbers]:

@@ -8,7 +8,7 @@ and the ids.
 import json
 import threading
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class Encoder:
         self._words = empty_words(MEMO_WORDS, 12 * MEMO_WORDS)
         self._cut = np.empty(12 * MEMO_WORDS, np.int32)
         self._cut_starts = np.zeros(MEMO_WORDS + 1, np.int64)
+        self._packed = np.empty(MEMO_WORDS, np.uint32)
+        """Of each word its first piece's id, and in the last byte how many come behind it in `_cut`."""
         self._numbers = np.empty(WORDS_AT_ONCE, np.int32)
         self._asked = np.empty((ASKED_AT_ONCE, 4), np.int64)
         self.dtype = token_type(1 + max(ids_of(form).values()))
@@ -75,43 +77,50 @@ class Encoder:
     def encode_flat(self, text: Bytes, starts: Starts) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Starts]:
         """As `encode`, of texts given as UTF-8 one after the other, and where each begins: [T + 1]."""
         ends, lengths = np.empty(len(starts) - 1, np.int64), np.zeros(len(starts) - 1, np.int64)
-        found = [np.empty(0, self.dtype)]
+        ids, used = np.empty(int(starts[-1] - starts[0]), self.dtype), 0  # a text has no more than bytes
         number, at = 0, int(starts[0])
         while number < len(lengths):
             first, known = number, int(self._words.used[0])
             number, at, size, chunks = number_words(
                 text, starts, number, at, self._rules, self._words, self._numbers, ends, self._asked
             )
-            cut_words(
-                self._words.text,
-                self._words.starts,
-                known,
-                int(self._words.used[0]),
-                self._pieces,
+            self._cut_new(known)
+            asked = self._asked[:chunks]
+            used += gather_ids(
+                self._numbers[:size],
+                ends[: number + 1],
+                first,
+                self._packed,
                 self._cut,
                 self._cut_starts,
+                self._pieces.unknown,
+                asked,
+                *self._answers(text, asked),
+                ids[used:],
+                lengths,
             )
-            ids = self._gathered(text, size, ends[: number + 1], first, lengths, chunks)
-            found.append(ids.astype(self.dtype))
             if number < len(lengths) and size < len(self._numbers) and chunks < len(self._asked):
                 self._words.clear()  # it was what is full
         begins = np.zeros(len(starts), np.int64)
         np.cumsum(lengths, out=begins[1:])
-        return np.concatenate(found), begins
+        return ids[:used], begins
 
-    def _gathered(self, text: Bytes, size: int, ends: Starts, first: int, lengths: Starts, chunks: int) -> Ids:
-        """The ids of numbered words; with those of the chunks that `tokenizers` is asked of put where they belong."""
-        asked = self._asked[:chunks]
-        unknown = self._pieces.unknown
-        ids = gather_ids(self._numbers[:size], ends, first, self._cut, self._cut_starts, unknown, lengths, asked)
-        if not chunks:
-            return ids  # type: ignore[no-any-return]
+    def _cut_new(self, known: int) -> None:
+        """Cut the words of the table from number `known` on into their pieces."""
+        words, used = self._words, int(self._words.used[0])
+        cut_words(words.text, words.starts, known, used, self._pieces, self._cut, self._cut_starts)
+        starts = self._cut_starts[known : used + 1]
+        self._packed[known:used] = self._cut[starts[:-1]].astype(np.uint32) << 8 | (np.diff(starts) - 1)
+
+    def _answers(self, text: Bytes, asked: Starts) -> tuple[Ids, Starts]:
+        """The ids of the chunks that `tokenizers` is asked of, one's after the other; and where each one's begin."""
+        starts = np.zeros(len(asked) + 1, np.int64)
+        if not len(asked):
+            return np.empty(0, np.int32), starts
         texts = [text[start:end].tobytes().decode() for start, end in asked[:, 1:3].tolist()]
-        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        answers = [np.array(each.ids, np.int32) for each in encoded]
-        np.add.at(lengths, asked[:, 0], [len(each) for each in answers])
-        between = [ids[start:end] for start, end in pairwise([0, *asked[:, 3].tolist(), len(ids)])]
-        return np.concatenate([between[0], *(each for pair in zip(answers, between[1:], strict=True) for each in pair)])
+        found = [each.ids for each in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        np.cumsum(list(map(len, found)), out=starts[1:])
+        return np.fromiter(chain.from_iterable(found), np.int32, int(starts[-1])), starts
 
 
 def token_type(vocabulary_size: int) -> type[np.unsignedinteger[Any]]:

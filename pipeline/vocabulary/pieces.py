@@ -2,7 +2,8 @@
 
 What WordPiece does to a word (google-research/bert, tokenization.py), on words that are normalised already. Words and
 entries are UTF-8, in which one character's bytes never begin another's, so a match of bytes is one of characters. A
-tree is one hash table of its edges: 16 bytes for each byte of the entries, and a look into memory for each of a word.
+tree is one hash table of its edges: 16 to 32 bytes for each byte of the entries, and a look into memory for each of a
+word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,23 +11,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pipeline.compiled import reading
+from pipeline.errors import ConfigError
 from pipeline.vocabulary.layout import CONTINUES
 
 Bytes = npt.NDArray[np.uint8]
 Starts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
+MOST_NODES = 1 << 24
+_LOWER = np.uint64((1 << 32) - 1)
 
 
 class Trie(NamedTuple):
-    """Byte strings by their prefixes. Node 0 is the root; an edge's key is node * 256 + byte + 1, an empty slot's 0."""
+    """Byte strings by their prefixes, as nodes of numbers below 2^24; number 0 is the root."""
 
-    keys: npt.NDArray[np.int64]
-    children: npt.NDArray[np.int32]
+    edges: npt.NDArray[np.uint64]
+    """A hash table, a power of two long. Of an edge the node and the byte in the upper half, in the lower one twice the
+    node that it leads to, and 1 more where a string ends there; 0 where a slot is empty."""
     values: npt.NDArray[np.int32]
-    """Of each node the value of the string that ends there, or -1."""
+    """Of each node the value of the string that ends there."""
     first: npt.NDArray[np.bool_]
     """[256], whether a string begins with that byte."""
 
@@ -49,12 +53,16 @@ def flat(texts: Sequence[str]) -> tuple[Bytes, Starts]:
 
 
 def make_trie(strings: Mapping[str, int]) -> Trie:
-    """A trie in which each string has its value; an empty one is left out."""
+    """A trie in which each string has its value; an empty one is left out. Raises ConfigError for 16 MB or more."""
     values = {text: value for text, value in strings.items() if text}
     text, starts = flat(list(values))
-    slots = 1 << (2 * len(text) + 2).bit_length()
-    keys, children, ends = np.zeros(slots, np.int64), np.empty(slots, np.int32), np.full(len(text) + 1, -1, np.int32)
-    trie = Trie(keys, children, ends, np.zeros(256, np.bool_))
+    if len(text) >= MOST_NODES:
+        raise ConfigError(
+            f"A vocabulary's entries have {len(text):,} bytes, which is more than the {MOST_NODES - 1:,} there may be. "
+            f"Take fewer or shorter entries."
+        )
+    slots = 1 << (2 * len(text) + 1).bit_length()
+    trie = Trie(np.zeros(slots, np.uint64), np.empty(len(text) + 1, np.int32), np.zeros(256, np.bool_))
     _grow(trie, text, starts, np.array(list(values.values()), np.int32))
     return trie
 
@@ -73,52 +81,53 @@ def cut(text: Bytes, word_starts: Starts, pieces: Pieces) -> tuple[Numbers, Star
     return ids[: starts[-1]], starts
 
 
-@njit(cache=True)
-def _grow(trie, text, starts, values):  # type: ignore[no-untyped-def]
-    mask = len(trie.keys) - 1
-    nodes = 1
-    for number in range(len(values)):
-        node = 0
-        trie.first[text[starts[number]]] = True
-        for at in range(starts[number], starts[number + 1]):
-            key = np.int64(node) * 256 + text[at] + 1
-            slot = _slot_of(key) & mask
-            while trie.keys[slot] != 0 and trie.keys[slot] != key:
-                slot = (slot + 1) & mask
-            if trie.keys[slot] == 0:
-                trie.keys[slot] = key
-                trie.children[slot] = nodes
-                nodes += 1
-            node = trie.children[slot]
-        trie.values[node] = values[number]
+@reading
+def _slot_of(edges: npt.NDArray[np.uint64], node: Any, byte: Any) -> Any:  # int
+    """Where the edge is, or the empty slot where it belongs."""
+    mask = len(edges) - 1
+    key = np.uint64(node) << np.uint64(8) | np.uint64(byte)
+    slot = np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
+    while edges[slot] != 0 and edges[slot] >> np.uint64(32) != key:
+        slot = (slot + 1) & mask
+    return slot
 
 
 @reading
-def _slot_of(key: Any) -> Any:  # int
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))
+def _grow(trie: Trie, text: Bytes, starts: Starts, values: Numbers) -> None:
+    nodes = 1
+    for number in range(len(values)):
+        node = slot = np.int64(0)
+        trie.first[text[starts[number]]] = True
+        for at in range(starts[number], starts[number + 1]):
+            slot = _slot_of(trie.edges, node, text[at])
+            if trie.edges[slot] == 0:
+                trie.edges[slot] = np.uint64(node) << np.uint64(40) | np.uint64(text[at]) << np.uint64(32)
+                trie.edges[slot] |= np.uint64(2 * nodes)
+                nodes += 1
+            node = np.int64(trie.edges[slot] & _LOWER) >> 1
+        trie.edges[slot] |= np.uint64(1)
+        trie.values[node] = values[number]
 
 
 @reading
 def longest(trie: Trie, text: Bytes, at: int, end: int) -> tuple[Any, int]:
     """The value of the longest string of the trie that stands at `at`, and where it ends; -1 where none does."""
-    value, stop, node = -1, at, 0
-    mask = len(trie.keys) - 1
+    found, stop, node = np.int64(-1), at, np.int64(0)
     while at < end:
-        key = np.int64(node) * 256 + text[at] + 1
-        slot = _slot_of(key) & mask
-        while trie.keys[slot] != 0 and trie.keys[slot] != key:
-            slot = (slot + 1) & mask
-        if trie.keys[slot] == 0:
+        edge = trie.edges[_slot_of(trie.edges, node, text[at])]
+        if edge == 0:
             break
-        node = trie.children[slot]
+        node = np.int64(edge & _LOWER) >> 1
         at += 1
-        if trie.values[node] >= 0:
-            value, stop = trie.values[node], at
-    return value, stop
+        if edge & np.uint64(1):
+            found, stop = node, at
+    return trie.values[found] if found >= 0 else -1, stop
 
 
-@njit(cache=True)
-def cut_words(text, word_starts, first, last, pieces, ids, starts):  # type: ignore[no-untyped-def]
+@reading
+def cut_words(
+    text: Bytes, word_starts: Starts, first: int, last: int, pieces: Pieces, ids: Numbers, starts: Starts
+) -> None:
     """The ids of words from number `first` to before `last`: the longest pieces from the left, else [UNK] alone.
 
     word_starts: int64 [W + 1], where each begins in `text`. ids: int32 [B], no shorter than the words' text. starts:

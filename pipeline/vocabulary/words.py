@@ -24,15 +24,18 @@ LONG, FIRST_KEPT = -1, -2
 """Instead of a word's number: it is too long; a token that is kept whole has FIRST_KEPT - its id."""
 AS_TEXT = 0x7FFFFFFF
 """Instead of a kept token's id: a special token, which is text where it is written out."""
-_BUFFER = 1024
-"""Bytes: 100 characters, and one code point's replacement more."""
+_MOST_BYTES = 4 * LONGEST_WORD + 1
+"""Bytes of a word that are looked at; whatever has so many is too long."""
+_BLANK, _ALONE = 1, 0x80
+"""In place of a letter: what ends a word; and with these bits over it, what is a word of its own."""
 
 
 class Rules(NamedTuple):
     """How a text is parted, as the kernels take it."""
 
-    letters: Bytes
-    """[256], what an ASCII letter or digit becomes; 0 for all other bytes, and where a kept token may begin."""
+    plain: Bytes
+    """[256], what an ASCII character does: the letter it becomes, _BLANK, or _ALONE over what it becomes. 0 for all
+    other bytes, and where a kept token may begin."""
     kinds: npt.NDArray[np.uint8]
     text: Bytes
     starts: npt.NDArray[np.int32]
@@ -40,7 +43,10 @@ class Rules(NamedTuple):
     """Tokens that are kept whole, as they are written; their values are the ids, or AS_TEXT."""
 
 
-_ENTRY, _TAG = np.uint64((1 << 32) - 1), np.uint64(((1 << 32) - 1) << 32)
+_ENTRY = np.uint64((1 << 32) - 1)
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
+_HEAD = 8
+"""Bytes of a word that its slot holds itself."""
 
 
 class Words(NamedTuple):
@@ -50,8 +56,8 @@ class Words(NamedTuple):
     """
 
     slots: npt.NDArray[np.uint64]
-    """[S], a word's number + 1, and above it the upper half of its hash, so that most others are told apart by that
-    alone, in one look at memory; 0 where it is empty."""
+    """[S, 2], a word's first eight bytes; then its number + 1, over that in 4 bits its length in bytes or 9 for more,
+    and over that bits of its hash. So a word of eight bytes is known in one look at memory. 0 where it is empty."""
     text: Bytes
     """[B]"""
     starts: Starts
@@ -69,7 +75,7 @@ def empty_words(words: int, size: int) -> Words:
     """A table for so many words of so many bytes in all."""
     slots = 1 << (2 * words - 1).bit_length()
     return Words(
-        np.zeros(slots, np.uint64),
+        np.zeros((slots, 2), np.uint64),
         np.empty(size, np.uint8),
         np.zeros(words + 1, np.int64),
         np.zeros(1, np.int64),
@@ -85,10 +91,21 @@ def rules_for(
     """
     sought = dict.fromkeys(specials, AS_TEXT) | dict(kept) if kept else {}
     table, trie = code_points(lowercase, strip_accents), make_trie(sought)
-    letters = np.zeros(256, np.uint8)
-    for point in np.flatnonzero((table.kinds[:128] == LETTER) & ~trie.first[:128]):
-        letters[point] = table.text[table.starts[point]]
-    return Rules(letters, table.kinds, table.text, table.starts, trie)
+    plain = np.zeros(256, np.uint8)
+    for point in np.flatnonzero(~trie.first[:128]):
+        kind = table.kinds[point]
+        if kind in (LETTER, ALONE):
+            plain[point] = table.text[table.starts[point]] | (_ALONE if kind == ALONE else 0)
+        elif kind == BREAK:
+            plain[point] = _BLANK
+    return Rules(plain, table.kinds, table.text, table.starts, trie)
+
+
+@njit(cache=True, inline="always")
+def _mixed(hashed, some):  # type: ignore[no-untyped-def]
+    """A hash with eight more bytes in it."""
+    hashed = (hashed ^ some) * _MIXER
+    return hashed ^ (hashed >> np.uint64(32))
 
 
 @njit(cache=True)
@@ -101,11 +118,11 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
     Returns the text and the byte where it stopped, the number of words and of chunks set aside. All is done when the
     text is number T; else `numbers`, `asked` or the table is full.
     """
-    letters, kinds, new_text, new_starts = rules.letters, rules.kinds, rules.text, rules.starts
+    plains, kinds, new_text, new_starts = rules.plain, rules.kinds, rules.text, rules.starts
     may_be_kept = rules.kept.first
     slots, word_text, word_starts = words.slots, words.text, words.starts
     used, mask, most = words.used[0], len(slots) - 1, len(word_starts) - 1
-    word = np.empty(_BUFFER, np.uint8)
+    word = np.empty(_MOST_BYTES, np.uint8)
     out = chunks = 0
     while number < len(starts) - 1:
         end = starts[number + 1]
@@ -113,25 +130,38 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
             if out == len(numbers):
                 words.used[0], ends[number] = used, out
                 return number, at, out, chunks
-            begun, size, characters, kept, ask = at, 0, 0, -1, False
-            hashed = np.uint64(0xCBF29CE484222325)
+            begun, size, continued, kept, ask = at, 0, 0, -1, False
+            head = some = hashed = np.uint64(0)
             while at < end:
-                byte = letters[text[at]]
-                if byte != 0:
-                    if characters < LONGEST_WORD:
-                        word[size] = byte
+                plain = plains[text[at]]
+                if _BLANK < plain < _ALONE:
+                    if size < _MOST_BYTES:
+                        word[size] = plain
+                        some = some << np.uint64(8) | np.uint64(plain)
                         size += 1
-                        hashed = (hashed ^ np.uint64(byte)) * np.uint64(0x100000001B3)
-                    characters += 1
+                        if size & 7 == 0:
+                            head, hashed, some = some if size == _HEAD else head, _mixed(hashed, some), np.uint64(0)
                     at += 1
                     continue
+                if plain == _BLANK:
+                    at += 1
+                    if size:
+                        break
+                    begun = at
+                    continue
+                if plain >= _ALONE:
+                    if size == 0:
+                        word[0] = plain & 0x7F
+                        some = np.uint64(word[0])
+                        at, size = at + 1, 1
+                    break
                 lead = np.int64(text[at])
                 if may_be_kept[lead]:
                     value, stop = longest(rules.kept, text, at, end)
                     if value >= 0:
                         if value == AS_TEXT:
                             ask = True
-                        elif characters == 0:
+                        elif size == 0:
                             kept, at = value, stop
                         break
                 if lead < 0x80:
@@ -151,18 +181,19 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                 kind = kinds[point]
                 if kind == BREAK:
                     at = after
-                    if characters:
+                    if size:
                         break
                     begun = at
-                elif kind == LETTER or (kind == ALONE and characters == 0):
+                elif kind == LETTER or (kind == ALONE and size == 0):
                     for place in range(new_starts[point], new_starts[point + 1]):
-                        byte = new_text[place]
-                        if byte & 0xC0 != 0x80:
-                            characters += 1
-                        if characters <= LONGEST_WORD:
+                        if size < _MOST_BYTES:
+                            byte = new_text[place]
                             word[size] = byte
+                            continued += byte & 0xC0 == 0x80
+                            some = some << np.uint64(8) | np.uint64(byte)
                             size += 1
-                            hashed = (hashed ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+                            if size & 7 == 0:
+                                head, hashed, some = some if size == _HEAD else head, _mixed(hashed, some), np.uint64(0)
                     at = after
                     if kind == ALONE:
                         break
@@ -181,29 +212,27 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
             elif kept >= 0:
                 numbers[out] = FIRST_KEPT - kept
                 out += 1
-            elif characters > LONGEST_WORD:
+            elif size - continued > LONGEST_WORD:
                 numbers[out] = LONG
                 out += 1
-            elif characters:
-                hashed ^= hashed >> np.uint64(29)
-                hashed *= np.uint64(0x9E3779B97F4A7C15)
-                hashed ^= hashed >> np.uint64(32)
+            elif size:
+                head, hashed = some if size < _HEAD else head, _mixed(hashed, some)
+                tag = hashed >> np.uint64(36) << np.uint64(4) | np.uint64(min(size, _HEAD + 1))
                 slot = np.int64(hashed) & mask
-                entry = -1
-                tag = hashed & _TAG
-                while slots[slot] != 0:
-                    if slots[slot] & _TAG == tag:
-                        entry = int(slots[slot] & _ENTRY) - 1
-                        start = word_starts[entry]
-                        if word_starts[entry + 1] - start != size:
-                            entry = -1
-                        else:
-                            for place in range(size):
-                                if word_text[start + place] != word[place]:
-                                    entry = -1
-                                    break
-                        if entry >= 0:
+                entry = np.int64(-1)
+                while slots[slot, 1] != 0:
+                    if slots[slot, 0] == head and slots[slot, 1] >> np.uint64(32) == tag:
+                        entry = np.int64(slots[slot, 1] & _ENTRY) - 1
+                        if size <= _HEAD:
                             break
+                        start = word_starts[entry]
+                        if word_starts[entry + 1] - start == size:
+                            place = _HEAD
+                            while place < size and word_text[start + place] == word[place]:
+                                place += 1
+                            if place == size:
+                                break
+                        entry = np.int64(-1)
                     slot = (slot + 1) & mask
                 if entry < 0:
                     start = word_starts[used]
@@ -213,7 +242,7 @@ def number_words(text, starts, number, at, rules, words, numbers, ends, asked): 
                     for place in range(size):
                         word_text[start + place] = word[place]
                     word_starts[used + 1] = start + size
-                    slots[slot] = tag | np.uint64(used + 1)
+                    slots[slot, 0], slots[slot, 1] = head, tag << np.uint64(32) | np.uint64(used + 1)
                     entry = used
                     used += 1
                 numbers[out] = entry
@@ -241,36 +270,40 @@ def _chunk_end(text, at, end, kept):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def gather_ids(numbers, ends, first, cut, cut_starts, unknown, lengths, asked):  # type: ignore[no-untyped-def]
-    """The ids of numbered words, int32 [N]; how many each text has is added to `lengths`, int64 [T].
+def gather_ids(numbers, ends, first, pieces, cut, cut_starts, unknown, asked, answers, answer_starts, ids, lengths):  # type: ignore[no-untyped-def]
+    """Write the ids of numbered words; how many each text has is added to `lengths`, int64 [T]. Returns how many.
 
-    numbers, ends, asked: as `number_words` left them, from text `first` on; in `asked`, places among the numbers
-    become places among the ids. cut, cut_starts: the words' ids, as `cut_words` left them.
+    numbers, ends, asked: as `number_words` left them, from text `first` on. pieces: `packed`. cut, cut_starts: the
+    words' ids, as `cut_words` left them. answers: the ids of what was set aside, one chunk's after the other's;
+    answer_starts: where each begins, [A + 1]. ids: no shorter than the text's bytes.
     """
-    size = 0
-    for number in numbers:
-        size += cut_starts[number + 1] - cut_starts[number] if number >= 0 else 1
-    ids = np.empty(size, np.int32)
     out = place = chunk = 0
     for text in range(first, len(ends)):
         begun = out
         while place <= ends[text]:
             while chunk < len(asked) and asked[chunk, 3] == place and asked[chunk, 0] <= text:
-                asked[chunk, 3] = out
+                for at in range(answer_starts[chunk], answer_starts[chunk + 1]):
+                    ids[out] = answers[at]
+                    out += 1
                 chunk += 1
             if place == ends[text]:
                 break
             number = numbers[place]
             if number >= 0:
-                for at in range(cut_starts[number], cut_starts[number + 1]):
-                    ids[out] = cut[at]
-                    out += 1
+                piece = pieces[number]
+                ids[out] = piece >> 8
+                out += 1
+                if piece & 0xFF:
+                    start = cut_starts[number] + 1
+                    for at in range(start, start + (piece & 0xFF)):
+                        ids[out] = cut[at]
+                        out += 1
             else:
                 ids[out] = unknown if number == LONG else FIRST_KEPT - number
                 out += 1
             place += 1
         lengths[text] += out - begun
-    return ids
+    return out
 
 
 @njit(cache=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config import Plug, bound
 from pipeline.dataset.masking import MASKERS
 from pipeline.dataset.randomness import Purpose, stream_key, stream_keys
-from pipeline.dataset.words import Words
+from pipeline.dataset.words import Tokens
 from pipeline.errors import ConfigError
 from tests.dataset.chance import fits_even, fits_share
 from tests.dataset.masked import PIECES, Sample, config, masking, of_length, ten_million_tokens
@@ -26,13 +26,12 @@ def units(
     masker: str, sizes: list[list[int]], counts: list[int], seed: int = 0, **more: object
 ) -> npt.NDArray[np.int32]:
     """The units of samples given as their words' sizes, with nothing between the words."""
-    ends = np.cumsum([size for sample in sizes for size in sample], dtype=np.int64)
-    starts = np.concatenate((np.zeros(1, np.int64), ends))[: len(ends)]
-    of_samples = np.cumsum([0, *map(len, sizes)])
-    words = Words(starts, ends, of_samples, int(ends[-1]) if len(ends) else 0)
+    begins = [place == 0 for sample in sizes for size in sample for place in range(size)]
+    starts = np.cumsum([0, *map(sum, sizes)])
+    tokens = Tokens(np.zeros(len(begins), np.int64), np.array(begins, np.uint8), starts, np.ones(1, np.bool_))
     indices = np.arange(len(sizes))
     keys = stream_keys(np.uint64(stream_key(seed, Purpose.MASKS)), np.zeros_like(indices), indices)
-    return bound(config(masker, **more).masker, MASKERS, "masker")(words, np.array(counts), keys)
+    return bound(config(masker, **more).masker, MASKERS, "masker")(tokens, np.array(counts), keys)
 
 
 # Whole words

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.config import DatasetConfig
 from pipeline.dataset import masking as module
 from pipeline.dataset.masking import MASKERS, Masks
-from pipeline.dataset.words import Words
+from pipeline.dataset.words import Tokens, words_of
 from tests.dataset.chance import SIGMAS, fits_even, fits_share
 from tests.dataset.masked import (
     CLS,
@@ -255,8 +255,8 @@ def test_ids_of_any_width_and_arrays_that_may_only_be_read_give_the_same_and_sta
 
 
 def test_a_masker_may_be_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    def mask_firsts(words: Words, counts: npt.NDArray[np.int64], _: object) -> npt.NDArray[np.int32]:
-        units = np.zeros(words.tokens, np.int32)
+    def mask_firsts(tokens: Tokens, counts: npt.NDArray[np.int64], _: object) -> npt.NDArray[np.int32]:
+        words, units = words_of(tokens), np.zeros(len(tokens.input_ids), np.int32)
         for sample, count in enumerate(counts):
             units[words.starts[words.of_samples[sample] :][:count]] = 1 + np.arange(count)
         return units

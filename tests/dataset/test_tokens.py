@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from pipeline.corpus.document import read_documents
-from pipeline.dataset.sentences import split_sentences
+from pipeline.dataset.text.sentences import split_sentences
 from pipeline.dataset.tokens import Shard, load_shard, text_hashes, tokenise_shard
 from pipeline.store import Store
 from pipeline.store.keys import blob_key

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.samples import Samples
 from pipeline.pretraining.checkpoint import Checkpoints
@@ -84,6 +86,8 @@ def main(folder: Path, stages: int) -> None:
             curves[f"{begun}->{stage}"] = mover.trained(begun, stage)
     if mover.rank == 0:
         (folder / "curves.json").write_text(json.dumps(curves))
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def curves(rounds: int, precision: str, small: Small, tiny: PretrainingConfig, t
         timeout=600,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = json.loads((tmp_path / "curves.json").read_text())
     return found
 
@@ -50,4 +50,4 @@ def test_a_checkpoint_of_any_stage_is_gone_on_with_under_any_other(curves: dict[
             assert rest == whole[BEGUN_AT:], f"{move} is bit for bit the same, and so are the weights at the end"
         expected = [line["loss"] for line in whole[BEGUN_AT:-1]]
         assert [line["loss"] for line in rest[:-1]] == pytest.approx(expected, rel=TOLERANCE[precision]), move
-        assert rest[-1]["norm"] == pytest.approx(whole[-1]["norm"], rel=10 * TOLERANCE[precision], abs=1e-6), move
+        assert rest[-1]["norm"] == pytest.approx(whole[-1]["norm"], rel=10 * TOLERANCE[precision], abs=1e-4), move

@@ -209,7 +209,6 @@ def test_a_failing_ranks_last_words_are_in_the_sentence_with_the_log_and_what_to
     assert str(caught.value).startswith("A training rank failed: ")
     assert "1 validation error for DeepSpeedZeroConfig" in str(caught.value)
     assert f"The whole output is in {log}" in str(caught.value)
-    assert "run again" in str(caught.value)
     assert "plenty" in log.read_text(encoding="utf-8")
     assert not fresh.versions("pretraining")
 

@@ -16,6 +16,7 @@ from pipeline.pretraining.storing import Snapshot, Storing, step_of, whole_name
 from pipeline.store import Recipe, Store, Work, open_store
 from tests.conftest import BUCKET
 from tests.faults import Faults
+from tests.pretraining.waiting import eventually
 
 RECIPE = Recipe("pretraining", PretrainingConfig(name="small"), 1)
 FRAGMENTS = [Fragment("a", 0, 3), Fragment("b", 10, 5)]
@@ -48,13 +49,6 @@ def storing(
         yield found
     finally:
         found.stop(10)
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 20) -> bool:
-    deadline = time.monotonic() + within_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 def test_a_checkpoint_is_whole_when_the_parts_of_all_ranks_are_there(tmp_path: Path, store: Store, work: Work) -> None:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import zstandard
 
-from pipeline.dataset.sentences import split_sentences
+from pipeline.dataset.text.sentences import split_sentences
 from tests.dataset.reference.golden import CASES, TEXTS, VOCABULARY, Case, digest, line, read_vocabulary, write_rows
 
 SAMPLE = Path(__file__).parents[3] / "pipeline/corpus/samples/sotu-en.jsonl.zst"

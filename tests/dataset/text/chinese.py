@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import strategies as st
 
-from pipeline.dataset.segmentation import Cut
+from pipeline.dataset.text.segmentation import Cut
 from pipeline.vocabulary.pieces import flat
 
 HAN = st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.marks import ABBREVIATIONS
-from pipeline.dataset.sentences import sentence_spans, split_sentences
+from pipeline.dataset.text.marks import ABBREVIATIONS
+from pipeline.dataset.text.sentences import sentence_spans, split_sentences
 from pipeline.errors import ConfigError
 from pipeline.vocabulary.counts import spans_of
 from pipeline.vocabulary.encoder import Encoder
@@ -287,7 +287,7 @@ LINES = {
 def test_a_line_of_a_million_characters_costs_no_square_of_its_length(line: str) -> None:
     code = f"""
 import resource
-from pipeline.dataset.sentences import split_sentences
+from pipeline.dataset.text.sentences import split_sentences
 split_sentences("It is. Compiled.", 4)
 limit = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + {CPU_SECONDS}
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

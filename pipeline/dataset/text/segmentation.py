@@ -22,10 +22,10 @@ import numpy.typing as npt
 from numba import njit
 
 from pipeline.config import Segmenter
-from pipeline.dataset.characters import Bytes, point_at
-from pipeline.dataset.jieba_dictionary import read_dictionary
-from pipeline.dataset.jieba_words import load_jieba
-from pipeline.dataset.sentences import Starts
+from pipeline.dataset.text.characters import Bytes, point_at
+from pipeline.dataset.text.jieba_dictionary import read_dictionary
+from pipeline.dataset.text.jieba_words import load_jieba
+from pipeline.dataset.text.sentences import Starts
 from pipeline.errors import ConfigError, nearest
 from pipeline.vocabulary.code_points import ALONE, BREAK, LETTER, PLANES, code_points, parted
 

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pipeline.dataset.characters import Bytes, kind_at, past_blanks, past_letters, point_at
-from pipeline.dataset.ends import ends, opens, past_closing, past_marks
-from pipeline.dataset.marks import BLANK, BRACKET, BREAK, COMMA, DOT, QUOTE, Tables, tables
+from pipeline.compiled import reading
+from pipeline.dataset.text.characters import Bytes, kind_at, past_blanks, past_letters, point_at
+from pipeline.dataset.text.ends import ends, opens, past_closing, past_marks
+from pipeline.dataset.text.marks import BLANK, BRACKET, BREAK, COMMA, DOT, QUOTE, Tables, tables
 from pipeline.errors import ConfigError
 
 LONGEST = 1000
@@ -35,7 +36,15 @@ def sentence_spans(text: Bytes, starts: Starts, longest: int = LONGEST) -> tuple
         raise ConfigError(f"A sentence's longest length was given as {longest}. Give 1 character or more.")
     text = text.view()
     text.flags.writeable = False  # as Arrow's memory is: one type, compiled once
-    begins, counts = _split(text, starts, tables(), longest)
+    begins, counts = np.empty(int(starts[-1] - starts[0]) // 32 + 16, np.int64), np.zeros(len(starts) - 1, np.int64)
+    number, at, used = 0, int(starts[0]), 0
+    while True:
+        number, at, used = _split(text, starts, number, at, tables(), longest, begins[:-1], counts, used)
+        if number == len(counts):
+            break
+        begins = np.resize(begins, 2 * len(begins))
+    begins[used] = starts[-1]
+    begins = begins[: used + 1]
     if (np.diff(begins) > longest).any():  # bytes, so that it may yet be short enough
         begins, counts = _cut(text, begins, counts, tables().kinds, longest)
     return begins, counts
@@ -48,50 +57,57 @@ def split_sentences(text: str, longest: int = LONGEST) -> list[str]:
     return [data[first:last].decode("utf-8", "surrogatepass").strip() for first, last in pairwise(begins)]
 
 
-@njit(cache=True)
-def _split(text: Bytes, starts: Starts, known: Tables, longest: int) -> tuple[Starts, Starts]:
-    """The sentences however long they are."""
-    begins = np.empty(len(text) // 32 + 16, np.int64)
-    counts = np.zeros(len(starts) - 1, np.int64)
-    used = 0
-    for document in range(len(counts)):
-        first, end = used, starts[document + 1]
-        at = past_blanks(text, starts[document], end, known.kinds, True)
+@reading
+def _split(
+    text: Bytes,
+    starts: Starts,
+    number: int,
+    at: int,
+    known: Tables,
+    longest: int,
+    begins: Starts,
+    counts: Starts,
+    used: int,
+) -> tuple[int, int, int]:
+    """The sentences, however long they are, from byte `at` of document `number` on, of which there are `used` already.
+
+    Returns the document, the byte of it and their number where it stopped: at the end, or before a line for which there
+    is no room in `begins`.
+    """
+    while number < len(counts):
+        end = starts[number + 1]
+        at = past_blanks(text, at, end, known.kinds, True)
         while at < end:
-            begins, used, at = _split_line(text, at, end, known, longest, begins, used)
-            at = past_blanks(text, at, end, known.kinds, True)
-        counts[document] = used - first
-    begins, used = _appended(begins, used, starts[-1])
-    return begins[:used].copy(), counts
+            more, stop = _split_line(text, at, end, known, longest, begins, used)
+            if more > len(begins):
+                return number, at, used
+            counts[number] += more - used
+            used, at = more, past_blanks(text, stop, end, known.kinds, True)
+        number += 1
+    return number, at, used
 
 
-@njit(cache=True, inline="always")
-def _appended(begins: Starts, used: int, at: int) -> tuple[Starts, int]:
-    if used == len(begins):
-        grown = np.empty(2 * used, np.int64)
-        grown[:used] = begins
-        begins = grown
-    begins[used] = at
-    return begins, used + 1
-
-
-@njit(cache=True, inline="always")
+@reading
 def _split_line(
     text: Bytes, at: int, end: int, known: Tables, longest: int, begins: Starts, used: int
-) -> tuple[Starts, int, int]:
-    """Add where the sentences of the line at `at` begin; returns where it ends too.
+) -> tuple[int, int]:
+    """Add where the sentences of the line at `at` begin; returns how many there are then, and where it ends.
 
-    Ends inside a quotation in Han count until it closes, so that one that never does hides none.
+    Ends inside a quotation in Han count until it closes, so that one that never does hides none. Where `begins` has no
+    room, more are returned than it holds.
     """
     kinds = known.kinds
-    begins, used = _appended(begins, used, at)
+    if used == len(begins):
+        return used + 1, at
+    begins[used] = at
+    used += 1
     closer, opened, kept, speaks = -1, at, used, False
     while True:
         at = past_letters(text, at, end, kinds)
         point, size = point_at(text, at, end)
         kind, mark, sort = kinds[point], at, 0
         if at == end or kind == BREAK:
-            return begins, used, at
+            return used, at
         if kind < DOT:
             closed, quoted, at = point == closer, False, at + size
             if not closed and opens(text, mark, end, begins[used - 1], kinds, closer if speaks else -1):
@@ -106,7 +122,20 @@ def _split_line(
         if sort and ends(text, begins[used - 1], mark, sort, at, end, opened if closed else -1, quoted, known):
             at = past_blanks(text, at, end, kinds, False)
             if kind_at(text, at, end, kinds) != BREAK:
-                begins, used = _appended(begins, used, at)
+                if used == len(begins):
+                    return used + 1, at
+                begins[used] = at
+                used += 1
+
+
+@njit(cache=True, inline="always")
+def _appended(begins: Starts, used: int, at: int) -> tuple[Starts, int]:
+    if used == len(begins):
+        grown = np.empty(2 * used, np.int64)
+        grown[:used] = begins
+        begins = grown
+    begins[used] = at
+    return begins, used + 1
 
 
 @njit(cache=True)

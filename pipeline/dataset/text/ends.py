@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.compiled import reading
-from pipeline.dataset.characters import Bytes, is_han, kind_at, past_blanks, place_before, point_at
-from pipeline.dataset.marks import (
+from pipeline.dataset.text.characters import Bytes, is_han, kind_at, past_blanks, place_before, point_at
+from pipeline.dataset.text.marks import (
     BLANK,
     BRACKET,
     BREAK,

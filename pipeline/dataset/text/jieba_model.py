@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pipeline.dataset.jieba_dictionary import Dictionary, import_jieba
+from pipeline.dataset.text.jieba_dictionary import Dictionary, import_jieba
 
 Points = npt.NDArray[np.int32]
 Keys = npt.NDArray[np.int64]

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pipeline.dataset.characters import Bytes, point_at
-from pipeline.dataset.jieba_dictionary import dictionary
-from pipeline.dataset.jieba_model import (
+from pipeline.dataset.text.characters import Bytes, point_at
+from pipeline.dataset.text.jieba_dictionary import dictionary
+from pipeline.dataset.text.jieba_model import (
     HAN_FIRST,
     HAN_LAST,
     Flags,

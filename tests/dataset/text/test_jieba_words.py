@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.jieba_dictionary import dictionary, import_jieba, plain_tokenizer, read_dictionary
-from pipeline.dataset.jieba_words import load_jieba
-from pipeline.dataset.segmentation import Cut
+from pipeline.dataset.text.jieba_dictionary import dictionary, import_jieba, plain_tokenizer, read_dictionary
+from pipeline.dataset.text.jieba_words import load_jieba
+from pipeline.dataset.text.segmentation import Cut
 from pipeline.errors import InputError
-from tests.dataset.chinese import CHINESE, COMMON, words_of
+from tests.dataset.text.chinese import CHINESE, COMMON, words_of
 
 PROSE = Path(__file__).with_name("gold_sentences_zh.txt").read_text(encoding="utf-8")
 
@@ -105,11 +105,11 @@ def test_jieba_is_read_without_a_warning_and_leaves_no_file_behind(tmp_path: Pat
     """Compiled afresh, which is when Python warns."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    code = "from pipeline.dataset.jieba_dictionary import dictionary; print(len(dictionary(None).counts) > 10**5)"
+    code = "from pipeline.dataset.text.jieba_dictionary import dictionary; print(len(dictionary(None).counts) > 10**5)"
     command = [sys.executable, "-W", "error", "-X", f"pycache_prefix={tmp_path / 'compiled'}", "-c", code]
     done = subprocess.run(
         command,
-        env={"PATH": "", "TMPDIR": str(scratch), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={"PATH": "", "TMPDIR": str(scratch), "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
     )

@@ -11,15 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Segmenter
-from pipeline.dataset import segmentation
-from pipeline.dataset.jieba_dictionary import read_dictionary
-from pipeline.dataset.segmentation import Plug, WordSpans, load_segmenter, one_by_one, segmenter_identity, word_spans
+from pipeline.dataset.text import segmentation
+from pipeline.dataset.text.jieba_dictionary import read_dictionary
+from pipeline.dataset.text.segmentation import (
+    Plug,
+    WordSpans,
+    load_segmenter,
+    one_by_one,
+    segmenter_identity,
+    word_spans,
+)
 from pipeline.errors import ConfigError, InputError
 from pipeline.vocabulary.encoder import Encoder
 from pipeline.vocabulary.layout import SPECIALS
 from pipeline.vocabulary.pieces import flat
 from pipeline.vocabulary.tokenizer import Form
-from tests.dataset.chinese import CHINESE, words_of
+from tests.dataset.text.chinese import CHINESE, words_of
 from tests.vocabulary.oracle import FORMS, KEPT, TEXTS, tokenizer_for
 
 

@@ -1,9 +1,10 @@
 """What a character and a word are to the end of a sentence: the tables that `sentences` looks into.
 
 Marks that end one in any script are Unicode's Sentence_Terminal (PropList.txt), letters and blanks those of Python's
-`str`; the lists of words are our own. Costs a twentieth of a second a process, and 2 MB.
+`str`; the lists of words are our own. Costs a twentieth of a second once (`pipeline.tables`), and 2 MB.
 """
 
+import unicodedata
 from functools import cache
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from pipeline.corpus.filters.characters import BREAK as LINE_BREAK
 from pipeline.corpus.filters.characters import DIGIT as ASCII_DIGIT
 from pipeline.corpus.filters.characters import LOWER, SPACE, TERMINAL, UPPER, classes
+from pipeline.tables import kept
 
 OTHER, SMALL, CAPITAL, DIGIT, HAN, SAYS, SAID, BLANK, COMMA, DASH = range(10)
 """HAN is Han and kana, SAYS its verbs of speaking, SAID what may follow them; COMMA is what begins no sentence."""
@@ -86,7 +88,9 @@ def tables() -> Tables:
             key = int.from_bytes(word.encode(), "big")
             roles[key] = roles.get(key, 0) | role
     keys = sorted(roles)
-    return Tables(_kinds(), np.array(keys, np.uint64), np.array([roles[key] for key in keys], np.uint8))
+    modules = (__name__, "pipeline.corpus.filters.characters")
+    kinds = kept("marks", lambda: {"kinds": _kinds()}, modules, unicodedata.unidata_version)["kinds"]
+    return Tables(kinds, np.array(keys, np.uint64), np.array([roles[key] for key in keys], np.uint8))
 
 
 def _kinds() -> npt.NDArray[np.uint8]:

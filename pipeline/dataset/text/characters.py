@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import reading
-from pipeline.dataset.marks import BLANK, BREAK, HAN, SAID
+from pipeline.dataset.text.marks import BLANK, BREAK, HAN, SAID
 
 Bytes = npt.NDArray[np.uint8]
 

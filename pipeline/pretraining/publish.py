@@ -1,0 +1,63 @@
+"""The artifact of a training, and those of its snapshots: a Hugging Face folder, the curve, and what they amount to.
+
+A snapshot is a version of its own, `<version>:step=20000`, made of a checkpoint's fp32 weights while training goes on;
+it has the same parents, so that it is evaluated, loaded and exported like the whole. One that is there stays as it is.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import PretrainingConfig
+from pipeline.pretraining.export import save_pretrained
+from pipeline.store import Artifact, Draft, Recipe, Store
+from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CURVE = "curve.jsonl"
+LAST_STEPS = 100
+
+
+def publish(
+    draft: Draft, curve: list[dict[str, Any]], totals: dict[str, Any], *, store: Store, producer: Mapping[str, Any]
+) -> Artifact:
+    """Commit a draft that has the model's files and the curve; its tokenizer comes from the dataset's vocabulary."""
+    dataset, *_ = draft.recipe.parents
+    vocabulary = store.parent(dataset, "vocabulary")
+    for name in TOKENIZER_FILES:
+        draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
+    budget = {"steps": len(curve), "tokens": sum(line["tokens"] for line in curve)}
+    return draft.commit(totals=budget | totals, metrics=last_means(curve), producer=dict(producer))
+
+
+def publish_snapshot(
+    recipe: Recipe, step: int, weights: "dict[str, Tensor]", curve: Path, *, store: Store, producer: Mapping[str, Any]
+) -> Artifact:
+    """Make an artifact of whole weights after `step` steps, unless it is there."""
+    of_step = replace(recipe, step=step)
+    if (found := store.find(of_step)) is not None:
+        return found
+    assert isinstance(recipe.config, PretrainingConfig), "of no other stage are there snapshots"
+    dataset, *_ = recipe.parents
+    vocabulary_size = store.manifest(dataset).totals["vocabulary_size"]
+    with store.draft(of_step) as draft, tempfile.TemporaryDirectory(prefix="bertmill-") as scratch:
+        model = Path(scratch)
+        save_pretrained(weights, recipe.config, vocabulary_size, model)
+        for path in sorted(model.iterdir()):
+            draft.add(f"model/{path.name}", path)
+        draft.add(CURVE, curve)
+        lines = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
+        parameters = sum(each.numel() for each in weights.values())
+        return publish(draft, lines, {"parameters": parameters}, store=store, producer=producer)
+
+
+def last_means(curve: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the last steps."""
+    last = curve[-LAST_STEPS:]
+    names = ("loss", "masked_lm_loss", "masked_lm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
+    return {name: sum(line[name] for line in last) / len(last) for name in names}

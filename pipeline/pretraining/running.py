@@ -1,0 +1,154 @@
+"""The ranks of a training: launched, shown while they run, started again where they are lost, until they are done."""
+
+import json
+import logging
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from typing import IO, Any
+
+from pipeline.errors import TrainingError
+from pipeline.launching import launcher_named
+from pipeline.launching.local import local_ranks
+from pipeline.pretraining.job import Job
+from pipeline.pretraining.preemption import passing_on, preempted
+from pipeline.pretraining.watchdog import RanksLost, Watchdog
+from pipeline.progress import Advance, progress
+from pipeline.store import Holder, Lease, Store
+
+log = logging.getLogger("bertmill")
+
+
+def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
+    """Run the ranks to their end, or until the lease is lost; returns what ran where.
+
+    Ranks that hang or die are started again from the last checkpoint. Raises Preempted where they were asked to stop.
+    """
+    ranks = job.settings.ranks or local_ranks()
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    job.log.write_bytes(b"")
+    started = time.monotonic()
+    log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
+    store.check_before_commit()
+    job.progress.touch()
+    with (
+        progress(f"pretraining {job.recipe.name}", job.config.steps) as advance,
+        job.progress.open(encoding="utf-8") as lines,
+    ):
+        lines.seek(0, 2)  # what earlier runs of it told stays
+        shown = Shown(lines, advance, lease, job.config.steps)
+        for restarts in range(job.settings.restarts + 1):
+            try:
+                _watched(job, ranks, lease, shown)
+                break
+            except RanksLost as lost:
+                if restarts == job.settings.restarts:
+                    raise TrainingError(f"{lost} Checkpoints are kept: run the same command again to go on.") from None
+                log.warning("%s Starting again from the last checkpoint.", lost)
+    return shown.where | {
+        "torch": version("torch"),
+        "deepspeed": version("deepspeed"),
+        "training_seconds": round(time.monotonic() - started, 1),
+        "tokens_per_second": round(statistics.mean(shown.speeds)) if shown.speeds else None,
+    }
+
+
+def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown") -> None:
+    """Run the ranks once, under the watchdog."""
+    shutil.rmtree(job.beats, ignore_errors=True)
+    job.error.unlink(missing_ok=True)
+    watchdog = Watchdog(job.beats, job.log, job.settings)
+
+    def poll() -> None:
+        shown.follow()
+        lease.check()
+        watchdog.look()
+
+    launcher = launcher_named(job.settings.launcher)
+    with passing_on(watchdog.ask_to_stop):
+        status = launcher("pipeline.pretraining.worker", job.write(), ranks, job.log, poll)
+    shown.follow()
+    if status != 0:
+        if job.error.exists():
+            raise TrainingError(job.error.read_text(encoding="utf-8"))
+        raise (RanksLost if watchdog.have_trained else TrainingError)(_failure(job, status))
+    if (beat := watchdog.preempted) is not None:
+        raise preempted(job.recipe.name, beat.step, job.config.steps, is_stored=beat.doing == "preempted")
+
+
+def _failure(job: Job, status: int) -> str:
+    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.strip() for line in lines if "Error" in line and "ChildFailedError" not in line]
+    what = errors[-1] if errors else f"exit status {status}"
+    return f"A training rank failed: {what}. The whole output is in {job.log}."
+
+
+class Shown:
+    """Rank 0's lines of progress as a live line, and in the lease for whoever waits."""
+
+    def __init__(self, lines: IO[str], advance: Advance, lease: Lease, steps: int) -> None:
+        self.where: dict[str, Any] = {}
+        """What ran where."""
+        self.speeds: list[float] = []
+        """Tokens a second, of each line."""
+        self._lines, self._advance, self._lease, self._steps = lines, advance, lease, steps
+        self._rest, self._done, self._snapshot = "", 0, ""
+
+    def follow(self) -> None:
+        """Show each whole line that has come since the last call."""
+        *whole, self._rest = (self._rest + self._lines.read()).split("\n")
+        for line in whole:
+            self._show(json.loads(line))
+
+    def _show(self, record: dict[str, Any]) -> None:
+        if self._snapshot != (snapshot := record.get("snapshot", self._snapshot)):
+            log.info("made %s", snapshot)
+            self._snapshot = snapshot
+        if "resumed_at" in record:
+            self.where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
+            self._take(record["resumed_at"], "")
+            return
+        self.speeds.append(record["tokens_per_second"])
+        self._take(record["step"] + 1, note_of(record))
+
+    def _take(self, done: int, note: str) -> None:
+        self._advance(done - self._done, note)
+        self._done = done
+        self._lease.note({"step": done, "of": self._steps})
+
+
+def note_of(record: dict[str, Any]) -> str:
+    """A line of progress in a few words."""
+    parts = [
+        f"loss {record['loss']:.3f}",
+        f"{record['tokens_per_second']:,.0f} tokens/s",
+        f"{record['peak_share']:.0%} of peak",
+    ]
+    if validation := record.get("validation"):
+        parts.insert(1, f"held-out masked-LM {validation['masked_lm_loss']:.3f}")
+    if trouble := record.get("checkpoint_trouble"):
+        parts.append(f"checkpoint: {trouble}")
+    return ", ".join(parts)
+
+
+@contextmanager
+def shown_waiting(job: Job) -> Iterator[Callable[[Holder], None]]:
+    """Shows, while it is called, who trains that recipe already and how far they have come."""
+    with ExitStack() as stack:
+        advance: Advance | None = None
+        done = 0
+
+        def show(holder: Holder) -> None:
+            nonlocal advance, done
+            if advance is None:
+                log.info("%s is trained by %s already: waiting for it", job.recipe.name, holder)
+                bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.steps)
+                advance = stack.enter_context(bar)
+            step = holder.note.get("step", done)
+            advance(step - done, f"{holder}, heard of {holder.age_s:.0f} s ago")
+            done = step
+
+        yield show

@@ -1,0 +1,114 @@
+"""The gate for a version of DeepSpeed: each ZeRO stage and precision trains as plain torch does, or is refused.
+
+Its silent faults are a class of their own (wrong gradients under ZeRO-2, a lost optimizer, a leaked micro-batch), so
+every stage takes 20 steps on two ranks, with two or more micro-batches each and tied weights, and is held against one
+process without it: losses, gradient norms, and where the weights end. test_loop.py has fp32 against transformers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline.config import PretrainingConfig
+from pipeline.dataset.samples import Samples
+from pipeline.pretraining.export import to_hugging_face
+from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.optimizer import make_optimizer
+from pipeline.pretraining.schedule import learning_rate
+from tests.dataset.reading import training_batches
+from tests.pretraining.test_loop import curve_of
+from tests.small import Small
+
+STEPS = 20
+MICRO_BATCH = 7
+"""Of 30 samples a step: three micro-batches for each of two ranks."""
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Plain:
+    losses: list[float]
+    norms: list[float]
+    first: dict[str, Tensor]
+    last: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def plain(request: pytest.FixtureRequest, small: Small, tiny: PretrainingConfig) -> tuple[str, Plain]:
+    config = tiny.model_copy(update={"max_steps": STEPS, "precision": request.param})
+    return request.param, plain_torch(small, config)
+
+
+def plain_torch(small: Small, config: PretrainingConfig) -> Plain:
+    """One process: fp32 masters, gradients summed in fp32 over the micro-batches of both ranks."""
+    samples, size = Samples(small.store, small.dataset), small.store.manifest(small.dataset).totals["vocabulary_size"]
+    model = BertForPreTraining(config, size)
+    optimizer = make_optimizer(model, config)
+    masters = {name: each.detach().clone() for name, each in model.named_parameters()}
+    by_id = {id(each): masters[name].requires_grad_() for name, each in model.named_parameters()}
+    for group in optimizer.param_groups:
+        group["params"] = [by_id[id(each)] for each in group["params"]]
+    first = {name: each.detach().clone() for name, each in masters.items()}
+    if config.precision == "bf16":
+        model.bfloat16()
+    losses, norms = [], []
+    for step in range(STEPS):
+        sums = {name: torch.zeros_like(each) for name, each in masters.items()}
+        total = 0.0
+        batches = [
+            batch
+            for rank in range(2)
+            for batch in training_batches(
+                samples, step, train_batch_size=config.train_batch_size, micro_batch_size=MICRO_BATCH,
+                seed=config.seed, rank=rank, world=2,
+            )
+        ]  # fmt: skip
+        predictions, sequences = (sum(getattr(b, name) for b in batches) for name in ("predictions", "sequences"))
+        for batch in batches:
+            found = model(TensorBatch.of(batch, CPU))
+            loss = found.masked_lm / predictions + found.next_sentence / sequences
+            total += float(loss.detach())
+            names, weights = zip(*model.named_parameters(), strict=True)
+            for name, gradient in zip(names, torch.autograd.grad(loss, weights), strict=True):
+                sums[name] += gradient.float()
+        norm = torch.stack([each.square().sum() for each in sums.values()]).sum().sqrt()
+        for name, master in masters.items():
+            master.grad = sums[name] * min(1.0, config.gradient_clipping / float(norm))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        optimizer.step()
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(masters[name])
+        losses.append(total)
+        norms.append(float(norm))
+    last = {name: each.detach() for name, each in masters.items()}
+    exported = [to_hugging_face(each, config, size) for each in (first, last)]
+    return Plain(losses, norms, *exported)
+
+
+LOSS = {"fp32": 1e-5, "bf16": 5e-3}
+NORM = {"fp32": 1e-4, "bf16": 3e-2}
+WEIGHTS = {"fp32": 1e-3, "bf16": 0.1}
+"""Largest distance of the last weights, as a share of the way that they went."""
+
+
+@pytest.mark.parametrize("stage", ["zero0", "zero1", "zero2", "zero3"])
+def test_a_stage_and_precision_train_as_plain_torch_does(
+    stage: str, plain: tuple[str, Plain], training: Any, small: Small
+) -> None:
+    precision, expected = plain
+    artifact = training(
+        deepspeed=stage, precision=precision, max_steps=STEPS, train_micro_batch_size_per_gpu=MICRO_BATCH
+    )
+    curve = curve_of(small, artifact)
+    assert [line["loss"] for line in curve] == pytest.approx(expected.losses, rel=LOSS[precision])
+    assert [line["gradient_norm"] for line in curve] == pytest.approx(expected.norms, rel=NORM[precision])
+    weights = load_file(small.store.file(artifact, "model/model.safetensors"))
+    apart = sum(float((weights[name] - last).square().sum()) for name, last in expected.last.items())
+    way = sum(float((last - expected.first[name]).square().sum()) for name, last in expected.last.items())
+    assert (apart / way) ** 0.5 < WEIGHTS[precision]
