@@ -38,6 +38,9 @@ from pipeline.pretraining.rehearsal import dtype_of, matrix_rate
 from pipeline.pretraining.schedule import learning_rate
 from pipeline.pretraining.validation import Validation
 
+PEAK_S = 0.3
+"""How long the device's rate of matrix products is measured, before the first step."""
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -72,7 +75,7 @@ def train(
     written anywhere; and where `floor_step` asks for a loss that isn't reached.
     """
     device, has_pairs = engine.device, plan.pairs != "none"
-    peak = matrix_rate(dtype_of(config), device)
+    peak = matrix_rate(dtype_of(config), device, PEAK_S)
     hosts = dist.new_group(backend="gloo") if device.type == "cuda" else None
 
     def make(step: int) -> list[Batch]:

@@ -69,6 +69,7 @@ class Pace:
         """Figures for a line of progress; `peak` is the device's rate of large matrix products, in FLOP/s."""
         seconds = max(1e-9, time.monotonic() - self.since - self.aside_s)
         return {
+            "seconds": seconds,
             "tokens_per_second": self.tokens / seconds,
             "peak_share": self.flops / seconds / peak,
             "padding_share": 1 - self.tokens / max(1, self.places),

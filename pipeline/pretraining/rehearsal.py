@@ -168,13 +168,13 @@ def measured_speed(
     return Speed(tokens / seconds, update)
 
 
-def matrix_rate(dtype: "torch.dtype", device: "torch.device") -> float:
+def matrix_rate(dtype: "torch.dtype", device: "torch.device", budget_s: float = SECONDS / 5) -> float:
     """FLOP/s of one large matrix product: what a device reaches at best."""
     import torch
 
     size = 8_192 if device.type == "cuda" else 2_048
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / seconds_of(lambda: torch.matmul(a, b), device, SECONDS / 5, fastest=True)
+    return 2 * size**3 / seconds_of(lambda: torch.matmul(a, b), device, budget_s, fastest=True)
 
 
 def seconds_of(work: Callable[[], Any], device: "torch.device", budget_s: float, *, fastest: bool = False) -> float:

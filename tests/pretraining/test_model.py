@@ -131,6 +131,26 @@ def test_the_loss_of_a_batch_is_the_sum_over_any_split_of_it() -> None:
     torch.testing.assert_close(whole.next_sentence, sum(each.next_sentence for each in halves))
 
 
+def test_keeping_no_activations_changes_no_loss_and_no_gradient() -> None:
+    kept, recomputed = (
+        BertForPreTraining(CONFIG.model_copy(update={"activation_checkpointing": each}), VOCABULARY)
+        for each in (False, True)
+    )
+    batch = TensorBatch.of(batch_of(LENGTHS), torch.device("cpu"))
+    for model in (kept, recomputed):
+        losses = model(batch)
+        (losses.masked_lm + losses.next_sentence).backward()
+    for (name, one), (_, other) in zip(kept.named_parameters(), recomputed.named_parameters()):
+        assert torch.equal(one.grad, other.grad), name
+
+
+def test_losses_of_each_prediction_and_sample_add_up_to_the_sums() -> None:
+    model, batch = BertForPreTraining(CONFIG, VOCABULARY), TensorBatch.of(batch_of(LENGTHS), torch.device("cpu"))
+    with torch.no_grad():
+        for sum_, each in zip(model(batch), model(batch, reduction="none")):
+            torch.testing.assert_close(each.double().sum(), sum_.double(), rtol=1e-5, atol=1e-5)
+
+
 def test_an_export_loads_in_transformers_and_comes_back_the_same(tmp_path: Path) -> None:
     model = BertForPreTraining(CONFIG, VOCABULARY)
     save_pretrained(model.state_dict(), CONFIG, VOCABULARY, tmp_path)
