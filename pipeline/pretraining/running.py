@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import statistics
 import time
@@ -19,6 +20,7 @@ from pipeline.pretraining.watchdog import RanksLost, Watchdog
 from pipeline.progress import Advance, progress
 from pipeline.store import Holder, Lease, Store
 
+OFTEN = {"SIGKILL": ", which is what the kernel does where memory runs out", "SIGBUS": ", often for want of /dev/shm"}
 log = logging.getLogger("bertmill")
 
 
@@ -80,9 +82,15 @@ def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown") -> None:
 
 
 def _failure(job: Job, status: int) -> str:
-    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line.strip() for line in lines if "Error" in line and "ChildFailedError" not in line]
+    """What the log says of the rank that failed first; the others' errors follow from that."""
+    text = job.log.read_text(encoding="utf-8", errors="replace")
+    root = text.rpartition("Root Cause (first observed failure):")[2]
+    rank = found[1] if (found := re.search(r"rank +: (\d+)", root)) else ""
+    errors = [line.strip() for line in text.splitlines() if "Error" in line and "ChildFailedError" not in line]
+    errors = [line for line in errors if line.startswith(f"[rank{rank}]")] or errors
     what = errors[-1] if errors else f"exit status {status}"
+    if ended := re.search(r"Signal \d+ \((\w+)\) received", root):
+        what = f"rank {rank} was ended by {ended[1]}{OFTEN.get(ended[1], '')}"
     return f"A training rank failed: {what}. The whole output is in {job.log}."
 
 
