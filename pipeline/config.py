@@ -642,7 +642,8 @@ class Settings(BaseModel):
     start_s: Annotated[float, Field(gt=0)] = 1_800.0
     """BERTMILL_START_S: the same while they load, compile, validate or store: whatever isn't a step."""
     restarts: Annotated[int, Field(ge=0)] = 3
-    """BERTMILL_RESTARTS: how often hung ranks are started again from the last checkpoint, before the training fails."""
+    """BERTMILL_RESTARTS: how often ranks that hang or die in mid-training are started again from the last checkpoint,
+    before the training fails."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":

@@ -1,7 +1,8 @@
-"""The ranks of a training: launched, shown while they run, started again where they hang, until they are done."""
+"""The ranks of a training: launched, shown while they run, started again where they are lost, until they are done."""
 
 import json
 import logging
+import re
 import shutil
 import statistics
 import time
@@ -15,17 +16,18 @@ from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.job import Job
 from pipeline.pretraining.preemption import passing_on, preempted
-from pipeline.pretraining.watchdog import Hung, Watchdog
+from pipeline.pretraining.watchdog import RanksLost, Watchdog
 from pipeline.progress import Advance, progress
 from pipeline.store import Holder, Lease, Store
 
+OFTEN = {"SIGKILL": ", which is what the kernel does where memory runs out", "SIGBUS": ", often for want of /dev/shm"}
 log = logging.getLogger("bertmill")
 
 
 def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     """Run the ranks to their end, or until the lease is lost; returns what ran where.
 
-    Ranks that hang are started again from the last checkpoint. Raises Preempted where they were asked to stop.
+    Ranks that hang or die are started again from the last checkpoint. Raises Preempted where they were asked to stop.
     """
     ranks = job.settings.ranks or local_ranks()
     job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,10 +46,10 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
             try:
                 _watched(job, ranks, lease, shown)
                 break
-            except Hung as hung:
+            except RanksLost as lost:
                 if restarts == job.settings.restarts:
-                    raise
-                log.warning("%s Starting again from the last checkpoint.", hung)
+                    raise TrainingError(f"{lost} Checkpoints are kept: run the same command again to go on.") from None
+                log.warning("%s Starting again from the last checkpoint.", lost)
     return shown.where | {
         "torch": version("torch"),
         "deepspeed": version("deepspeed"),
@@ -72,18 +74,24 @@ def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown") -> None:
         status = launcher("pipeline.pretraining.worker", job.write(), ranks, job.log, poll)
     shown.follow()
     if status != 0:
-        raise TrainingError(_failure(job, status))
+        if job.error.exists():
+            raise TrainingError(job.error.read_text(encoding="utf-8"))
+        raise (RanksLost if watchdog.have_trained else TrainingError)(_failure(job, status))
     if (beat := watchdog.preempted) is not None:
         raise preempted(job.recipe.name, beat.step, job.config.steps, is_stored=beat.doing == "preempted")
 
 
 def _failure(job: Job, status: int) -> str:
-    if job.error.exists():
-        return job.error.read_text(encoding="utf-8")
-    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line.strip() for line in lines if "Error" in line and "ChildFailedError" not in line]
+    """What the log says of the rank that failed first; the others' errors follow from that."""
+    text = job.log.read_text(encoding="utf-8", errors="replace")
+    root = text.rpartition("Root Cause (first observed failure):")[2]
+    rank = found[1] if (found := re.search(r"rank +: (\d+)", root)) else ""
+    errors = [line.strip() for line in text.splitlines() if "Error" in line and "ChildFailedError" not in line]
+    errors = [line for line in errors if line.startswith(f"[rank{rank}]")] or errors
     what = errors[-1] if errors else f"exit status {status}"
-    return f"A training rank failed: {what}. The whole output is in {job.log}; checkpoints are kept, so run again."
+    if ended := re.search(r"Signal \d+ \((\w+)\) received", root):
+        what = f"rank {rank} was ended by {ended[1]}{OFTEN.get(ended[1], '')}"
+    return f"A training rank failed: {what}. The whole output is in {job.log}."
 
 
 class Shown:

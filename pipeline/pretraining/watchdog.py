@@ -40,8 +40,8 @@ STATES = {
 }
 
 
-class Hung(TrainingError):
-    """The ranks got no further, and were ended."""
+class RanksLost(TrainingError):
+    """The ranks hung and were ended, or one died in mid-training without a sentence that says why."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class Watchdog:
         return next((beat for beat in read_beats(self._folder) if beat.doing in PREEMPTED), None)
 
     @property
+    def have_trained(self) -> bool:
+        """Whether the ranks had taken a step: what ends them then is seldom the same when they are started again."""
+        return any(beat.doing != "starting" for beat in read_beats(self._folder))
+
+    @property
     def usual_s(self) -> float | None:
         """A step's usual duration; None before there were any."""
         return median(self._durations) if self._durations else None
@@ -93,7 +98,7 @@ class Watchdog:
         self._asked = True
 
     def look(self) -> None:
-        """To be called often. Raises Hung, when it has ended the ranks."""
+        """To be called often. Raises RanksLost, when it has ended the ranks."""
         now, beats = self._clock(), read_beats(self._folder)
         passed = min(now - self._looked, LONGEST_LOOK_S)
         self._looked = now
@@ -107,7 +112,7 @@ class Watchdog:
             self._end()
         limit_s, variable = self._patience.limit({beat.doing for beat in beats} == {"training"}, self.usual_s)
         if self._silence_s > limit_s:
-            raise Hung(f"{self._ended_for_silence()} ({variable} allows {limit_s:.0f} s.)")
+            raise RanksLost(f"{self._ended_for_silence()} ({variable} allows {limit_s:.0f} s.)")
 
     def _count_steps(self, now: float) -> None:
         """Time whole steps: not those in which anything else was done."""

@@ -1,4 +1,4 @@
-"""One training that is asked to stop, twice, and one of whose ranks is frozen: it ends as if nothing had happened."""
+"""One training that is asked to stop, twice, loses a rank and has one frozen: it ends as if nothing had happened."""
 
 import json
 import os
@@ -44,8 +44,8 @@ class Run:
 
     status: int
     said: str
-    done_to: Beat
-    """Where the rank was to which it was done."""
+    done_to: list[Beat]
+    """Where rank 1 was each time."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Disturbed:
     store: Store
     told_launcher: Run
     told_rank: Run
-    frozen: Run
+    killed_and_frozen: Run
 
     @property
     def made(self) -> Artifact:
-        return self.store.resolve(self.frozen.said.splitlines()[-1])
+        return self.store.resolve(self.killed_and_frozen.said.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def config(tiny: PretrainingConfig) -> PretrainingConfig:
 def disturbed(small: Small, config: PretrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     store = untrained_copy(small, tmp_path_factory.mktemp("disturbed") / "home")
 
-    def run(disturb: Callable[[subprocess.Popen[str], Beat], None], from_step: int) -> Run:
+    def run(*disturbances: tuple[int, Callable[[subprocess.Popen[str], Beat], None]]) -> Run:
         scratch = tmp_path_factory.mktemp("scratch")
         environment = {"BERTMILL_HOME": str(store.settings.home), "TMPDIR": str(scratch), "BERTMILL_HANG_S": "8"}
         process = subprocess.Popen(
@@ -83,20 +83,25 @@ def disturbed(small: Small, config: PretrainingConfig, tmp_path_factory: pytest.
             text=True,
         )
         try:
-            beat = beat_of_rank_1(scratch, process, from_step)
-            disturb(process, beat)
+            beats = []
+            for from_step, disturb in disturbances:
+                beats.append(beat_of_rank_1(scratch, process, from_step))
+                disturb(process, beats[-1])
             said, _ = process.communicate(timeout=WITHIN_S)
         finally:
             process.kill()
             process.communicate()
         assert not living_with(f"TMPDIR={scratch}", within_s=10)
-        return Run(process.returncode, said, beat)
+        return Run(process.returncode, said, beats)
 
     return Disturbed(
         store,
-        told_launcher=run(lambda process, _: process.send_signal(signal.SIGTERM), 5),
-        told_rank=run(lambda _, rank: os.kill(rank.pid, signal.SIGUSR1), 5),
-        frozen=run(lambda _, rank: os.kill(rank.pid, signal.SIGSTOP), 45),
+        told_launcher=run((5, lambda process, _: process.send_signal(signal.SIGTERM))),
+        told_rank=run((5, lambda _, rank: os.kill(rank.pid, signal.SIGUSR1))),
+        killed_and_frozen=run(
+            (45, lambda _, rank: os.kill(rank.pid, signal.SIGKILL)),
+            (85, lambda _, rank: os.kill(rank.pid, signal.SIGSTOP)),
+        ),
     )
 
 
@@ -121,7 +126,7 @@ def test_asked_to_stop_the_command_ends_with_75_and_says_what_goes_on_from_there
     last = told.said.splitlines()[-1]
     assert last.startswith("bertmill: The training of tiny was asked to stop, and did so after ")
     assert last.endswith("of 150 steps, with a checkpoint. Run the same command again to go on from there.")
-    assert told.done_to.step < stopped_after(told) < config.max_steps
+    assert told.done_to[0].step < stopped_after(told) < config.max_steps
 
 
 def stopped_after(told: Run) -> int:
@@ -130,16 +135,22 @@ def stopped_after(told: Run) -> int:
 
 def test_the_next_run_goes_on_at_the_step_at_which_the_last_one_stopped(disturbed: Disturbed) -> None:
     assert stopped_after(disturbed.told_rank) > stopped_after(disturbed.told_launcher)
-    assert disturbed.told_rank.done_to.step >= stopped_after(disturbed.told_launcher)
+    assert disturbed.told_rank.done_to[0].step >= stopped_after(disturbed.told_launcher)
 
 
-def test_a_frozen_rank_is_noticed_named_and_gone_on_without(disturbed: Disturbed) -> None:
-    frozen = disturbed.frozen
-    assert frozen.status == 0, frozen.said
-    assert "The ranks gave no sign of life for 8 s" in frozen.said
-    assert f"Behind the others: rank 1 (process {frozen.done_to.pid}, training" in frozen.said
-    assert "it is stopped" in frozen.said
-    assert "Starting again from the last checkpoint." in frozen.said
+def test_when_a_rank_is_killed_all_are_started_again_by_the_same_command(disturbed: Disturbed) -> None:
+    run = disturbed.killed_and_frozen
+    assert run.status == 0, run.said
+    assert "A training rank failed: rank 1 was ended by SIGKILL" in run.said
+    assert run.said.count("Starting again from the last checkpoint.") == 2
+    assert run.done_to[0].pid != run.done_to[1].pid
+
+
+def test_a_frozen_rank_is_noticed_and_named_and_all_are_started_again(disturbed: Disturbed) -> None:
+    said = disturbed.killed_and_frozen.said
+    assert "The ranks gave no sign of life for 8 s" in said
+    assert f"Behind the others: rank 1 (process {disturbed.killed_and_frozen.done_to[1].pid}, training" in said
+    assert "it is stopped" in said
 
 
 def test_the_stacks_of_the_ranks_that_waited_for_it_are_in_the_log(disturbed: Disturbed) -> None:
