@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.config import PretrainingConfig, Settings
 from pipeline.store import Artifact, Recipe
 
-SCHEMA = 2
+SCHEMA = 3
 TRAINED = "trained"
 """The snapshot of a finished training; sorts after every step's."""
 
