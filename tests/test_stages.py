@@ -156,6 +156,7 @@ def test_a_sound_preset_passes_the_check_which_leaves_nothing_in_the_store(sourc
         ("dataset.masker={name='token', share=1}", ConfigError, "masker 'token' has no keyword 'share'"),
         ("evaluation.tasks=[{name='metdata'}]", ConfigError, "There is no task 'metdata'. Did you mean 'metadata'"),
         ("evaluation.tasks=[{name='metadata'}]", ConfigError, "The task 'metadata' needs the keyword 'label'"),
+        ("pretraining.schedule={name='linaer'}", ConfigError, "There is no schedule 'linaer'. Did you mean 'linear'"),
         ("pretraining.deepspeed=zero9", ConfigError, "pretraining.deepspeed is 'zero9': no config of that name"),
         (
             "pretraining.deepspeed={folder}/ours.json",

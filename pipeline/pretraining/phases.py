@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 def settled(config: PretrainingConfig, dataset: Artifact, store: Store) -> PretrainingConfig:
     """The config as its fingerprint takes it: references to versions, the budget in steps.
 
-    Raises ConfigError for a phase of no step or of longer samples than its datasets have, and UnknownReference where
-    one names no dataset.
+    Raises ConfigError for a phase of no step or of longer samples than its datasets have, or datasets that can't be
+    mixed, and UnknownReference where one names no dataset.
     """
     phases = tuple(_with_versions(phase, dataset, store) for phase in config.phases)
     config = config.model_copy(update={"phases": phases})
     check_lengths(config, dataset, store)
+    check_mixtures(config, dataset, store)
     if config.max_tokens is not None:
         from pipeline.pretraining.lengths import counted_lengths, mixed_lengths
 
@@ -89,7 +90,7 @@ def with_steps(config: PretrainingConfig, steps: Sequence[int]) -> PretrainingCo
     """The config with each phase's budget in steps."""
     phases = tuple(
         phase.model_copy(update={"share": None, "steps": count})
-        for phase, count in zip(config.phases, steps, strict=bool(config.phases))
+        for phase, count in zip(config.phases, steps, strict=False)  # without phases there is a number all the same
     )
     return config.model_copy(update={"max_steps": sum(steps), "max_tokens": None, "phases": phases})
 
@@ -118,6 +119,15 @@ def check_positions(config: PretrainingConfig, length: int, what: str) -> None:
             f"{what} has samples of up to {length} tokens, over pretraining.max_position_embeddings "
             f"{config.max_position_embeddings}{theirs}. {do}."
         )
+
+
+def check_mixtures(config: PretrainingConfig, dataset: Artifact, store: Store) -> None:
+    """ConfigError where phases name datasets of other vocabularies or kinds of pairs."""
+    if any(phase.datasets for phase in config.phases):
+        from pipeline.dataset.steps import check_mixed
+
+        samples = open_samples(config, dataset, store)
+        check_mixed([(samples[each.dataset], each.weight) for phase in config.phases for each in phase.mixture])
 
 
 def named_datasets(config: PretrainingConfig, store: Store) -> tuple[Artifact, ...]:

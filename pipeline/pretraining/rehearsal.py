@@ -31,7 +31,7 @@ MOST_GOES = 100
 FEW, MORE = 2, 6
 """Samples of which memory is measured."""
 HELD = {"cpu": 1.5, "cuda": 1.1}
-"""So many times what its tensors take an allocator holds; 1.2 to 1.5 were seen on CPUs."""
+"""So many times what its tensors take an allocator holds at most; 1.1 to 1.5 were seen on CPUs."""
 FLOAT = 4
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, packed
 from pipeline.dataset.dealing import dealt
-from pipeline.dataset.plan import EPOCHS_A_PHASE
+from pipeline.dataset.plan import EPOCHS_A_PHASE, Plan
 from pipeline.dataset.showing import batch_samples, check_shown
+from pipeline.dataset.steps import Chosen
 from pipeline.errors import ConfigError
 from pipeline.pretraining.phases import open_samples, plan_of
 from pipeline.store import Artifact, Store
@@ -26,35 +27,35 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
         raise ConfigError(
             f"{pretraining} took {manifest.totals['steps']:,} steps, numbered from 0; step {step} is none of them."
         )
-    opened = open_samples(config, dataset, store)
-    if shown:
-        for samples in opened.values():
-            check_shown(samples.dataset, store)
     world, device = manifest.producer.get("world", 1), manifest.producer.get("device", "cpu")
-    plan = plan_of(config, opened, world=world, device=device)
+    samples = open_samples(config, dataset, store)
+    plan = plan_of(config, samples, world=world, device=device)
     number, own = plan.phase_of(step)
     steps = plan.steps[number]
+    if shown:
+        for each in steps.samples:
+            check_shown(each.dataset, store)
     chosen = steps.looked_at(own)
     (batch,) = packed(steps.samples, chosen, [len(chosen.rows)])
-    mixed = " and ".join(str(samples.dataset) for samples in steps.samples)
+    mixed = " and ".join(str(each.dataset) for each in steps.samples)
     yield (
         f"step {step:,} of {mixed}: {len(batch.lengths):,} samples, {len(batch.input_ids):,} tokens, "
         f"{len(batch.masked_positions):,} predictions, sha256 {batch_digest(batch)}"
     )
-    hands = dealt(
-        chosen,
-        micro_batch_size=plan.phases[number].micro_batch_size,
-        world=world,
-        capacity=plan.capacities[number],
-    )
-    for place, hand in enumerate(hands):
-        tokens = int(chosen.lengths[hand].sum())
-        yield f"  rank {place % world}, micro-batch {place // world}: {len(hand):,} samples, {tokens:,} tokens"
+    yield from _dealt_lines(plan, number, chosen, world)
     names = zip(batch.indices[:shown], chosen.epochs[:shown] % EPOCHS_A_PHASE, strict=True)
     titles = [f"sample {index:,} in epoch {epoch}" for index, epoch in names]
     for text in batch_samples(batch, titles, steps.samples[0], store):
         yield ""
         yield text
+
+
+def _dealt_lines(plan: Plan, phase: int, chosen: Chosen, world: int) -> Iterator[str]:
+    """A line for each micro-batch that a step of the phase was dealt into."""
+    micro, capacity = plan.phases[phase].micro_batch_size, plan.capacities[phase]
+    for place, hand in enumerate(dealt(chosen, micro_batch_size=micro, world=world, capacity=capacity)):
+        tokens = int(chosen.lengths[hand].sum())
+        yield f"  rank {place % world}, micro-batch {place // world}: {len(hand):,} samples, {tokens:,} tokens"
 
 
 def batch_digest(batch: Batch) -> str:

@@ -1,5 +1,6 @@
 """Shares, steps and tokens come to the same plan; what can't be trained is refused before it starts."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline.dataset.batches import Batch, step_batches
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Steps
 from pipeline.errors import ConfigError, UnknownReference
-from pipeline.pretraining.job import SCHEMA, pretraining_recipe
+from pipeline.pretraining.job import SCHEMA, Job, pretraining_recipe
 from pipeline.pretraining.phases import open_samples, plan_of, settled, steps_for_tokens, steps_of
 from pipeline.store import Artifact, Recipe, Store
 from tests.dataset.stored import rows_of, stored
@@ -43,9 +44,10 @@ def lengths(batches: list[Batch]) -> set[int]:
 
 def test_without_phases_the_recipe_and_each_batch_are_those_of_one_dataset_and_its_steps(small: Small) -> None:
     plain = config(max_steps=5)
+    assert settled(plain, small.dataset, small.store) == plain
     recipe = pretraining_recipe(plain, small.dataset, small.store)
     assert recipe == Recipe("pretraining", plain, SCHEMA, parents=(small.dataset,))
-    plan = plan_of(recipe.config, open_samples(plain, small.dataset, small.store), world=2, device="cpu")  # type: ignore[arg-type]
+    plan = plan_of(plain, open_samples(plain, small.dataset, small.store), world=2, device="cpu")
     steps = Steps([(Samples(small.store, small.dataset), 1.0)], train_batch_size=8, seed=plain.seed)
     assert len(plan) == 5
     for step in range(5):
@@ -123,6 +125,17 @@ def test_datasets_that_phases_name_become_parents_and_which_phase_has_which_coun
     assert pretraining_recipe(config(phases=[both, again]), long, store).fingerprint == recipes[0].fingerprint
 
 
+def test_the_ranks_are_told_of_all_datasets_and_train_the_same_recipe(
+    short: Artifact, long: Artifact, store: Store, tmp_path: Path
+) -> None:
+    given = config(phases=[{"steps": 10, "datasets": [{}, {"dataset": "dataset/short"}]}])
+    job = Job(settled(given, long, store), long, store.settings, tmp_path, others=(short,))
+    read = Job.read(job.write())
+    assert read == job
+    assert read.recipe == pretraining_recipe(given, long, store)
+    assert read.recipe.parents == (long, short)
+
+
 def test_a_phase_has_the_datasets_the_lengths_and_the_batch_that_it_says(
     short: Artifact, long: Artifact, store: Store
 ) -> None:
@@ -168,6 +181,18 @@ def test_what_can_not_be_trained_is_refused_in_a_sentence(short: Artifact, long:
         with pytest.raises(ConfigError) as caught:
             settled(wrong, dataset, store)
         assert told in str(caught.value)
+
+
+def test_datasets_of_other_pairs_or_words_are_refused_before_anything_starts(
+    short: Artifact, small: Small, store: Store
+) -> None:
+    stored(store, [rows_of([50] * 30, pairs="none")], name="single", pairs="none")
+    with pytest.raises(ConfigError, match=r"^dataset/single@\w+ has pairs = 'none', dataset/short@\w+ 'nsp'"):
+        settled(config(phases=[{"share": 1, "datasets": [{}, {"dataset": "dataset/single"}]}]), short, store)
+    stored(small.store, [rows_of([50] * 30)], name="of-no-vocabulary")
+    phases = [{"share": 0.5}, {"share": 0.5, "datasets": [{"dataset": "dataset/of-no-vocabulary"}]}]
+    with pytest.raises(ConfigError, match=r"^dataset/of-no-vocabulary@\w+ was made with another vocabulary than"):
+        settled(config(phases=phases), small.dataset, small.store)
 
 
 def test_a_phase_of_what_is_no_dataset_is_refused(small: Small) -> None:
