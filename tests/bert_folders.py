@@ -25,10 +25,6 @@ SHAPE = {
     "hidden_act": "gelu",
     "type_vocab_size": 2,
 }
-MASKED_LM = [
-    *(f"transform.{name}" for name in ("dense.weight", "dense.bias", "LayerNorm.weight", "LayerNorm.bias")),
-    "bias",
-]
 
 
 def foreign(rows: int, seed: int = 1, **shape: Any) -> transformers.BertForPreTraining:

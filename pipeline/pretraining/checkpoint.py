@@ -96,6 +96,7 @@ class Checkpoints:
         self._snapshots = config.snapshot_steps if publish is not None else ()
         self._taken = 0
         self._host: dict[str, Tensor] = {}
+        """Of each kind, this rank's numbers; pinned, where a GPU copies them there."""
         self._storing: Storing | None = None
         self._status: dict[str, Any] = {}
         self._snapshot: dict[str, str] = {}
@@ -158,6 +159,12 @@ class Checkpoints:
 
     # Saving
 
+    def prepare(self, engine: Any) -> None:
+        """Make room in host memory before training begins, or the first `save` takes some ten times as long."""
+        owned = owned_fragments(engine, self._place)
+        count = sum(each.fragment.count for each in owned)
+        self._host = {kind: torch.zeros(count, pin_memory=torch.cuda.is_available()) for kind in KINDS}
+
     def save(self, engine: Any, step: int, curve: Path) -> None:
         """Copy what this rank owns, after `step` steps, and store it in the background; put it off while one is."""
         began = time.monotonic()
@@ -184,8 +191,9 @@ class Checkpoints:
 
     @torch.no_grad()
     def _copied(self, engine: Any, step: int, curve: Path) -> Snapshot:
+        if not self._host:
+            self.prepare(engine)
         owned = owned_fragments(engine, self._place)
-        self._host = self._host or _host_memory(sum(each.fragment.count for each in owned))
         fragments = [each.fragment for each in owned]
         for kind, numbers in self._host.items():
             for each, (_, part) in zip(owned, parted(numbers, fragments), strict=True):
@@ -246,8 +254,3 @@ class Checkpoints:
 def is_due(config: PretrainingConfig, step: int) -> bool:
     """Whether a checkpoint is to be taken when `step` steps are done; the last one ends in the artifact instead."""
     return step < config.steps and (step % config.checkpoint_every == 0 or step in config.snapshot_steps)
-
-
-def _host_memory(count: int) -> dict[str, Tensor]:
-    """Room for that many numbers of each kind; pinned where a GPU copies into it."""
-    return {kind: torch.empty(count, pin_memory=torch.cuda.is_available()) for kind in KINDS}

@@ -30,6 +30,8 @@ _VOCABULARY = {
     "word_embeddings.weight": "bert.embeddings.word_embeddings.weight",
     "decoder_bias": "cls.predictions.bias",
 }
+OF_VOCABULARY = tuple(_VOCABULARY.values())
+"""Transformers' tensors that have a row for each entry."""
 _IN_LAYER = {
     "attention_output": "attention.output.dense",
     "attention_norm": "attention.output.LayerNorm",

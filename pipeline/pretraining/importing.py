@@ -9,12 +9,13 @@ time it is looked for, and one reading of the weights and a copy the first time.
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pipeline.config import WHERE, Table
 from pipeline.errors import InputError
-from pipeline.pretraining.export import hugging_face_config
+from pipeline.pretraining.export import OF_VOCABULARY, hugging_face_config
 from pipeline.pretraining.hugging_face import Weights, read_config, read_weights, weights_file
 from pipeline.store import Artifact, Draft, Input, Recipe, Store
 from pipeline.store.local import sha256_of
@@ -53,31 +54,31 @@ def import_folder(folder: Path, *, store: Store) -> Artifact:
         return found
     entries = read_vocabulary(folder / "vocab.txt")
     weights = read_weights(folder)
-    rows = len(weights.tensors["bert.embeddings.word_embeddings.weight"])
-    if len(entries) > rows:
+    if (size := len(entries)) > (rows := len(weights.tensors[OF_VOCABULARY[0]])):
         raise InputError(
-            f"{folder}: vocab.txt has {len(entries):,} entries and the embeddings {rows:,} rows. Give the model its "
+            f"{folder}: vocab.txt has {size:,} entries and the embeddings {rows:,} rows. Give the model its "
             f"own vocab.txt."
         )
+    tensors = {name: each[:size].clone() if name in OF_VOCABULARY else each for name, each in weights.tensors.items()}
     with store.draft(recipe) as draft:
-        _write(draft, folder, entries, weights)
+        _write(draft, folder, entries, replace(weights, tensors=tensors))
         made = draft.commit(
             totals={
-                "parameters": sum(tensor.numel() for tensor in weights.tensors.values()),
-                "vocabulary_size": len(entries),
-                "rows_without_entry": rows - len(entries),
+                "parameters": sum(tensor.numel() for tensor in tensors.values()),
+                "vocabulary_size": size,
+                "rows_without_entry": rows - size,
                 "lacking": list(weights.lacking),
                 "ignored": list(weights.ignored),
             }
         )
     lacks = f", without {', '.join(weights.lacking)}" if weights.lacking else ""
     left_out = f"; left out: {', '.join(weights.ignored)}" if weights.ignored else ""
-    log.info("imported %s from %s: %s entries%s%s", made, folder, f"{len(entries):,}", lacks, left_out)
+    log.info("imported %s from %s: %s entries%s%s", made, folder, f"{size:,}", lacks, left_out)
     return made
 
 
 def _write(draft: Draft, folder: Path, entries: list[str], weights: Weights) -> None:
-    """The model's folder, as `save_pretrained` of a training writes it; rows that have no entry are left out."""
+    """The model's folder, as a training's is."""
     from safetensors.torch import save_file
 
     target = draft.folder / "model"
@@ -86,12 +87,7 @@ def _write(draft: Draft, folder: Path, entries: list[str], weights: Weights) -> 
     attention = {key: value for key, value in read_config(folder / "config.json").items() if key == _ATTENTION}
     text = json.dumps(hugging_face_config(weights.config, len(entries)) | attention, indent=2, sort_keys=True)
     (target / "config.json").write_text(text + "\n", encoding="utf-8")
-    of_vocabulary = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias")
-    tensors = {
-        name: tensor[: len(entries)].clone() if name in of_vocabulary else tensor
-        for name, tensor in weights.tensors.items()
-    }
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights.tensors, target / "model.safetensors", metadata={"format": "pt"})
     write_tokenizer_files(target, entries, _form(folder, entries))
     draft.add_all([f"model/{name}" for name in ("config.json", "model.safetensors", *TOKENIZER_FILES)])
 

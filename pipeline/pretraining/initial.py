@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PretrainingConfig, is_reference
 from pipeline.errors import ConfigError
-from pipeline.pretraining.export import from_hugging_face
+from pipeline.pretraining.export import OF_VOCABULARY, from_hugging_face
 from pipeline.pretraining.hugging_face import ARCHITECTURE, HABITS, architecture_of
 from pipeline.pretraining.importing import import_folder
 from pipeline.store import Artifact, Store
@@ -125,9 +125,7 @@ def initial_weights(
     known, entries = _parents_ids(parent, store), load_ids(store, vocabulary)
     sources = sources_of(entries, known)
     words = [number for entry, number in known.items() if not _is_apart(entry)]
-    for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
-        if name in named:
-            named[name] = mean_rows(named[name], sources, words)
+    named |= {name: mean_rows(named[name], sources, words) for name in OF_VOCABULARY if name in named}
     return from_hugging_face(named, config, len(entries))
 
 

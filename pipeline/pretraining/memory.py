@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
+from pipeline.pretraining.engine import zero_stage
 from pipeline.pretraining.lengths import Lengths
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def parameter_count(config: PretrainingConfig, vocabulary_size: int) -> int:
 
 def state_bytes(parameters: int, config: PretrainingConfig, systems: dict[str, Any], world: int) -> State:
     """What a rank of `world` holds under a DeepSpeed config, by its ZeRO stage and the precision."""
-    zero = systems.get("zero_optimization", {})
-    stage, bf16 = int(zero.get("stage", 0)), config.precision == "bf16"
+    stage, bf16 = zero_stage(systems), config.precision == "bf16"
     owned = parameters / world if stage else float(parameters)
     width = 2 if bf16 else 4
     weights = width * (parameters / world if stage == 3 else parameters)
@@ -65,8 +65,14 @@ def state_bytes(parameters: int, config: PretrainingConfig, systems: dict[str, A
         gradients += 4 * parameters  # they are summed in fp32
     moments, masters = 8 * owned, 4 * owned if bf16 or stage else 0.0
     in_buckets = stage >= 2 or (stage == 1 and not bf16)
-    buckets = 4 * float(zero.get("reduce_bucket_size", BUCKET)) if in_buckets else 0.0
+    buckets = 4.0 * _bucket_size(systems) if in_buckets else 0.0
     return State(weights, gradients, moments + masters, buckets)
+
+
+def _bucket_size(systems: dict[str, Any]) -> float:
+    """In numbers; what is none is for DeepSpeed to refuse."""
+    size = systems.get("zero_optimization", {}).get("reduce_bucket_size", BUCKET)
+    return float(size) if isinstance(size, int | float) else BUCKET
 
 
 def available_bytes(device: "torch.device", ranks_here: int) -> float:

@@ -41,6 +41,8 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     check_pretraining(config, store)
     with ExitStack() as stack:
         job = stack.enter_context(_job(config, dataset, store))
+        if config.max_tokens is not None:
+            log.info("%s tokens of %s are %s steps", f"{config.max_tokens:,}", dataset, f"{job.config.steps:,}")
         if not force and (found := store.find(job.recipe)):
             log.info("found %s", found)
             return found

@@ -151,16 +151,16 @@ def measured_speed(
 
     model = rehearsed_model(config, vocabulary_size, device)
 
-    def passes(samples: int) -> tuple[float, int]:
+    def passes(samples: int, budget_s: float) -> tuple[float, int]:
         made = made_up_batch(lengths.evenly(samples).tolist(), vocabulary_size, predicted_share)
         batch = TensorBatch.of(made, device)
-        return seconds_of(lambda: _backward(model, batch), device, SECONDS), made.tokens
+        return seconds_of(lambda: _backward(model, batch), device, budget_s), made.tokens
 
     samples = min(micro_batch_size, FEW)
-    seconds, tokens = passes(samples)
-    while samples < micro_batch_size and (growth := int(SECONDS / (seconds * PASSES))) > 1:
+    passes(samples, 0)  # the first ever is slower
+    while samples < micro_batch_size and (growth := int(SECONDS / PASSES / passes(samples, 0)[0])) > 1:
         samples = min(micro_batch_size, samples * min(growth, 4))
-        seconds, tokens = passes(samples)
+    seconds, tokens = passes(samples, SECONDS)
     master = model.float()
     for parameter in master.parameters():
         parameter.grad = torch.zeros_like(parameter)

@@ -72,6 +72,7 @@ class Storing:
         """What it waits for, or what failed last."""
         self._snapshot, self._work, self._place, self._run, self._folder = snapshot, work, place, run, folder
         self._committed = committed
+        self._is_whole = False
         self._stopped = threading.Event()
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._store_on, name=f"checkpoint-{self.step}", daemon=True)
@@ -118,6 +119,15 @@ class Storing:
 
     def _store(self) -> None:
         """From wherever the last try came to."""
+        if not self._is_whole:
+            self._store_part()
+            if self._place.rank == 0 and (files := self._parts()) is not None:
+                self._work.commit(whole_name(self.step), files, self._snapshot.record)
+                self._is_whole = True
+        if self._is_whole:
+            self._committed()
+
+    def _store_part(self) -> None:
         for kind, numbers in self._snapshot.numbers.items():
 
             def write(path: Path, numbers: Tensor = numbers) -> None:
@@ -127,9 +137,6 @@ class Storing:
         if self._place.rank == 0:
             self._add(CURVE, self._snapshot.curve_bytes, self._write_curve)
         self._work.commit(self._part(self._place.rank), list(self._snapshot.stored.values()), {})
-        if self._place.rank == 0 and (files := self._parts()) is not None:
-            self._work.commit(whole_name(self.step), files, self._snapshot.record)
-            self._committed()
 
     def _add(self, name: str, size: int, write: Callable[[Path], None]) -> None:
         """Write a file to scratch and store it, unless that is done."""

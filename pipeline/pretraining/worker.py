@@ -103,6 +103,7 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
         engine = initialise(model, config, systems, place.world, job.tensorboard)
         if resume is not None:
             resume.restore(engine, place)
+        checkpoints.prepare(engine)
         with job.progress.open("a", encoding="utf-8") as progress:
 
             def report(record: dict[str, Any]) -> None:

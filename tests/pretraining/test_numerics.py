@@ -91,9 +91,12 @@ def plain_torch(small: Small, config: PretrainingConfig) -> Plain:
     return Plain(losses, norms, *exported)
 
 
-LOSS = {"fp32": 1e-5, "bf16": 5e-3}
-NORM = {"fp32": 1e-4, "bf16": 3e-2}
-WEIGHTS = {"fp32": 1e-3, "bf16": 0.1}
+FIRST = 5
+"""Steps in which rounding has not yet grown, so that a wrong gradient shows at once."""
+LOSS = {"fp32": (1e-5, 1e-5), "bf16": (3e-3, 2e-2)}
+"""Of the first steps, and of all."""
+NORM = {"fp32": (1e-4, 1e-4), "bf16": (2e-2, 0.15)}
+WEIGHTS = {"fp32": 1e-3, "bf16": 0.15}
 """Largest distance of the last weights, as a share of the way that they went."""
 
 
@@ -106,8 +109,10 @@ def test_a_stage_and_precision_train_as_plain_torch_does(
         deepspeed=stage, precision=precision, max_steps=STEPS, train_micro_batch_size_per_gpu=MICRO_BATCH
     )
     curve = curve_of(small, artifact)
-    assert [line["loss"] for line in curve] == pytest.approx(expected.losses, rel=LOSS[precision])
-    assert [line["gradient_norm"] for line in curve] == pytest.approx(expected.norms, rel=NORM[precision])
+    losses, norms = ([line[key] for line in curve] for key in ("loss", "gradient_norm"))
+    for count, loss, norm in zip((FIRST, STEPS), LOSS[precision], NORM[precision]):
+        assert losses[:count] == pytest.approx(expected.losses[:count], rel=loss)
+        assert norms[:count] == pytest.approx(expected.norms[:count], rel=norm)
     weights = load_file(small.store.file(artifact, "model/model.safetensors"))
     apart = sum(float((weights[name] - last).square().sum()) for name, last in expected.last.items())
     way = sum(float((last - expected.first[name]).square().sum()) for name, last in expected.last.items())

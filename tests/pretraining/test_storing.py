@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.config import PretrainingConfig, Settings
+from pipeline.errors import StoreError
 from pipeline.pretraining.fragments import KINDS, Fragment, Place
 from pipeline.pretraining.storing import Snapshot, Storing, step_of, whole_name
 from pipeline.store import Recipe, Store, Work, open_store
@@ -145,6 +146,23 @@ def test_a_store_that_fails_for_a_while_delays_the_checkpoint_and_no_more(
             assert one.wait(30)
         assert whole_name(7) in work.names()
     assert "isn't stored yet" in caplog.text
+
+
+def test_what_follows_the_whole_is_tried_again_though_the_parts_are_gone(tmp_path: Path, work: Work) -> None:
+    calls = list[int]()
+
+    def committed() -> None:
+        work.remove(*(name for name in work.names() if name.startswith("part-")))
+        calls.append(1)
+        if len(calls) == 1:
+            raise StoreError("nobody answers")
+
+    with storing(snapshot_of(tmp_path, 7), work, 0, 2, committed=committed) as first:
+        with storing(snapshot_of(tmp_path, 7), work, 1, 2) as second:
+            assert second.wait(20)
+        assert first.wait(20)
+    assert work.names() == [whole_name(7)]
+    assert len(calls) == 2
 
 
 def test_a_thread_that_is_told_to_stop_ends_though_it_waits_for_a_rank_that_died(tmp_path: Path, work: Work) -> None:
