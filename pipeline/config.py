@@ -470,7 +470,7 @@ class PretrainingConfig(Table):
     """Steps between two checkpoints."""
     keep_checkpoints: Annotated[int, Field(ge=1), WHERE] = 2
     """The newest that are kept while it trains; an older one is gone on from where a newer one is corrupt."""
-    keep_every: Annotated[int, Field(ge=1), WHERE] | None = None
+    keep_every: Annotated[int | None, Field(ge=1), WHERE] = None
     """Checkpoints of steps that this divides are kept too, until the training is published."""
     snapshots: Annotated[tuple[Fraction, ...], WHERE] = ()
     """Shares of `max_steps` after each of which an artifact of that step is made, for evaluation while it trains."""

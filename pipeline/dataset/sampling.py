@@ -138,18 +138,16 @@ class ShardsAtHand:
     def __init__(self, tokens: Sequence[Part], store: Store) -> None:
         self._tokens, self._store = tokens, store
         self._mapped: OrderedDict[int, Shard] = OrderedDict()
+        self._bytes = 0
 
     def __call__(self, number: int) -> Shard:
         if number not in self._mapped:
             self._mapped[number] = load_shard(self._tokens[number], self._store)
+            self._bytes += self._mapped[number].size
             while len(self._mapped) > 1 and (self._bytes > MAPPED_BYTES or len(self._mapped) > MAPPED_SHARDS):
-                self._mapped.popitem(last=False)
+                self._bytes -= self._mapped.popitem(last=False)[1].size
         self._mapped.move_to_end(number)
         return self._mapped[number]
-
-    @property
-    def _bytes(self) -> int:
-        return sum(shard.size for shard in self._mapped.values())
 
 
 class SamplesWriter:

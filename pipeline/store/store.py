@@ -10,6 +10,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -332,7 +333,9 @@ class Store:
             self.aliases.move_latest(artifact, manifest.created_at, reason)
 
 
+@lru_cache(maxsize=8)
 def _reopened(settings: Settings, moves_latest: bool) -> Store:
+    """One for all that a process is sent: it knows which blobs it has verified, and tasks read them over and over."""
     return Store(settings, moves_latest=moves_latest)
 
 

@@ -72,7 +72,7 @@ class Killed:
         self.process.send_signal(signal.SIGKILL)
         _, said = self.process.communicate()
         self.said = said.decode()
-        assert not living_with(self.mark, within_s=10)
+        assert not living_with(self.mark, within_s=60)
 
     @property
     def is_running(self) -> bool:

@@ -222,7 +222,7 @@ def test_a_snapshot_is_an_artifact_of_its_step_while_training_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = tiny.model_copy(update={"snapshots": (0.5, 0.2), "max_steps": 10})
+    config = tiny.model_copy(update={"snapshots": (0.5, 0.2), "max_steps": 10, "keep_checkpoints": 1, "keep_every": 4})
     assert config.snapshot_steps == (2, 5)
     assert (
         recipe_of(config, small).fingerprint == recipe_of(tiny.model_copy(update={"max_steps": 10}), small).fingerprint

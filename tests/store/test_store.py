@@ -221,6 +221,14 @@ def test_a_store_goes_to_another_process_as_its_settings(any_store: Store) -> No
     assert len(pickle.dumps(made)) < 500, "what goes between stages is a few hundred bytes"
 
 
+def test_a_process_has_one_store_of_all_that_it_is_sent_so_that_it_verifies_a_blob_once(any_store: Store) -> None:
+    first, second, other = (
+        pickle.loads(pickle.dumps(open_store(any_store.settings, moves_latest=moves))) for moves in (True, True, False)
+    )
+    assert first is second
+    assert first is not other
+
+
 @pytest.mark.parametrize("url", ["/tmp/store", "file://host/store", "s3://", "https://bucket/prefix", "store"])
 def test_a_store_that_is_neither_a_folder_nor_s3_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="it reads file:///folder or s3://bucket/prefix"):
