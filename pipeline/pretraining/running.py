@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from typing import IO, Any
 
-from pipeline.errors import TrainingError
+from pipeline.errors import Preempted, TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.job import Job
@@ -43,10 +43,15 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
         lines.seek(0, 2)  # what earlier runs of it told stays
         shown = Shown(lines, advance, lease, job.config.steps)
         for restarts in range(job.settings.restarts + 1):
+            watchdog = Watchdog(job.beats, job.log, job.settings)
             try:
-                _watched(job, ranks, lease, shown)
+                _watched(job, ranks, lease, shown, watchdog)
                 break
             except RanksLost as lost:
+                if watchdog.is_to_stop:
+                    raise Preempted(
+                        f"{lost} The training had been asked to stop: run the same command again to go on."
+                    ) from None
                 if restarts == job.settings.restarts:
                     raise TrainingError(f"{lost} Checkpoints are kept: run the same command again to go on.") from None
                 log.warning("%s Starting again from the last checkpoint.", lost)
@@ -58,11 +63,10 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     }
 
 
-def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown") -> None:
+def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown", watchdog: Watchdog) -> None:
     """Run the ranks once, under the watchdog."""
     shutil.rmtree(job.beats, ignore_errors=True)
     job.error.unlink(missing_ok=True)
-    watchdog = Watchdog(job.beats, job.log, job.settings)
 
     def poll() -> None:
         shown.follow()

@@ -76,7 +76,9 @@ class Watchdog:
         self._failed_s = 0.0
         self._step_began: tuple[int, float] | None = None
         self._durations: deque[float] = deque(maxlen=REMEMBERED)
-        self._asked, self._told = False, set[int]()
+        self._told = set[int]()
+        self.is_to_stop = False
+        """Whether the ranks were asked to stop."""
 
     @property
     def preempted(self) -> Beat | None:
@@ -95,7 +97,7 @@ class Watchdog:
 
     def ask_to_stop(self) -> None:
         """Have the ranks stop at a step's end. May be called from a signal's handler."""
-        self._asked = True
+        self.is_to_stop = True
 
     def look(self) -> None:
         """To be called often. Raises RanksLost, when it has ended the ranks."""
@@ -105,7 +107,7 @@ class Watchdog:
         self._silence_s = 0.0 if beats != self._beats else self._silence_s + passed
         self._beats = beats
         self._count_steps(now)
-        if self._asked:
+        if self.is_to_stop:
             self._pass_on()
         self._failed_s = self._failed_s + passed if self._has_lost_one() else 0.0
         if self._failed_s > GRACE_S:
