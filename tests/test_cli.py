@@ -113,7 +113,9 @@ def test_what_config_prints_is_an_equal_preset_with_every_value_written_out(
     printed = CliRunner().invoke(app, words, catch_exceptions=False).stdout
     resolved = load_preset(name, ["pretraining.max_steps=7"], "other")
     assert load_preset(str(write(Path("printed.toml"), printed))) == resolved
-    assert set(tomllib.loads(printed)["pretraining"]) == {each for each, value in resolved.pretraining if value is not None}
+    assert set(tomllib.loads(printed)["pretraining"]) == {
+        each for each, value in resolved.pretraining if value is not None
+    }
 
 
 def test_a_stage_answers_with_its_reference_alone_and_logs_to_standard_error(made: Made) -> None:
