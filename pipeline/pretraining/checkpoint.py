@@ -36,8 +36,8 @@ from pipeline.pretraining.storing import CURVE, Snapshot, Storing, step_of, whol
 from pipeline.store import Artifact, FileEntry, Store, Work
 
 __all__ = ["Checkpoints", "Place", "Publish", "Resume", "is_due"]
-LEAVE_S = 5.0
-"""How long `close` waits for a thread that is in the middle of a request."""
+PATIENCE_S = 10.0
+"""How long a run that ends otherwise than by `drain` lets its last checkpoint come to its end."""
 Publish = Callable[[int, dict[str, Tensor], Path], Artifact]
 """(step, whole fp32 weights, curve): makes an artifact of a step, unless it is there."""
 T = TypeVar("T")
@@ -185,9 +185,9 @@ class Checkpoints:
         return not self._any(self._storing is not None and not self._storing.wait(within_s))
 
     def close(self) -> None:
-        """Leave what is under way; parts without a whole are nothing."""
+        """Leave what is under way, unless it ends soon; parts without a whole are nothing. Each rank for itself."""
         if self._storing is not None:
-            self._storing.stop(LEAVE_S)
+            self._storing.stop(PATIENCE_S)
 
     @torch.no_grad()
     def _copied(self, engine: Any, step: int, curve: Path) -> Snapshot:

@@ -87,9 +87,8 @@ def numbers_of(engine: Any, held: Held, kind: str) -> Tensor:
 
 
 def optimizer_step(engine: Any) -> float:
-    """How often Adam has stepped, by its own count, which its bias corrections go by."""
-    state = torch_optimizer(engine).state
-    return max((float(each["step"]) for each in state.values() if "step" in each), default=0.0)
+    """How often Adam has stepped, by its own count, which its bias corrections go by and all tensors share."""
+    return next((float(each["step"]) for each in torch_optimizer(engine).state.values() if "step" in each), 0.0)
 
 
 @torch.no_grad()

@@ -26,6 +26,8 @@ from pipeline.store import FileEntry, Work
 CURVE = "curve.jsonl"
 SPARE_BYTES = 64 << 20
 """Left free on the scratch disk, for the curve and the logs, which must go on."""
+LEAVE_S = 5.0
+"""How long a thread that is to end is waited for: it may be in the middle of a request."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 2.0
 log = logging.getLogger("bertmill")
@@ -89,10 +91,11 @@ class Storing:
         self._thread.join(within_s)
         return self.is_done()
 
-    def stop(self, within_s: float) -> None:
-        """Try no more; what is stored by then stays."""
+    def stop(self, patience_s: float) -> None:
+        """Let it come to its end within that time; then it tries no more, and what is stored by then stays."""
+        self._thread.join(patience_s)
         self._stopped.set()
-        self._thread.join(within_s)
+        self._thread.join(LEAVE_S)
 
     def _store_on(self) -> None:
         pause = FIRST_PAUSE_S

@@ -253,8 +253,14 @@ def test_a_snapshot_is_an_artifact_of_its_step_while_training_goes_on(
 
 
 def test_a_snapshot_that_a_killed_run_had_not_published_is_made_by_the_next(
-    training: Training, tiny: PretrainingConfig, fresh: Store, work: Work, tmp_path: Path
+    training: Training,
+    tiny: PretrainingConfig,
+    fresh: Store,
+    work: Work,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pipeline.pretraining.checkpoint.PATIENCE_S", 0.0)
     config = tiny.model_copy(update={"snapshots": (0.5,)})
     made = list[int]()
 

@@ -1,7 +1,6 @@
 """A snapshot reaches the store in the background, whatever fails meanwhile; a whole is the parts of one run."""
 
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +48,7 @@ def storing(
     try:
         yield found
     finally:
-        found.stop(10)
+        found.stop(0)
 
 
 def test_a_checkpoint_is_whole_when_the_parts_of_all_ranks_are_there(tmp_path: Path, store: Store, work: Work) -> None:
@@ -168,10 +167,8 @@ def test_what_follows_the_whole_is_tried_again_though_the_parts_are_gone(tmp_pat
 def test_a_thread_that_is_told_to_stop_ends_though_it_waits_for_a_rank_that_died(tmp_path: Path, work: Work) -> None:
     with storing(snapshot_of(tmp_path, 7), work, 0, 2) as first:
         assert eventually(lambda: "waits for rank 1" in first.trouble)
-        began = time.monotonic()
-        first.stop(20)
+        first.stop(0)
         assert first.is_done()
-        assert time.monotonic() - began < 10
 
 
 def test_a_fault_of_our_own_is_raised_where_training_sees_it(tmp_path: Path, work: Work) -> None:
