@@ -155,6 +155,16 @@ def test_a_wrong_value_is_named_with_what_to_do(overrides: list[str], sentence: 
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["base_en", "base_zh", "large_en"])
+def test_the_shipped_models_are_trained_on_short_and_then_on_long_samples_as_published(name: str) -> None:
+    preset = load_preset(name)
+    phases = [
+        (phase.share, phase.max_seq_length or preset.dataset.max_seq_length) for phase in preset.pretraining.phases
+    ]
+    assert phases == [(0.9, 128), (0.1, 512)]
+    assert (preset.pretraining.steps, preset.pretraining.train_batch_size) == (1_000_000, 256)
+
+
 @pytest.mark.parametrize("key", ["max_steps", "max_tokens"])
 def test_a_budget_of_one_kind_takes_the_place_of_one_of_the_other_that_a_preset_extends(
     key: str, tmp_path: Path
