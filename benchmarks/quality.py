@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig, Settings
 from pipeline.dataset.samples import Samples
@@ -138,7 +137,6 @@ def scorer_of(config: PretrainingConfig, dataset: Artifact, store: Store, every:
 
     size = store.manifest(dataset).totals["vocabulary_size"]
     samples = Samples(store, dataset, "heldout", masked_lm_prob=MASKED_LM_PROB)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # which scores are summed over
     place = Place(0, 1, 0)
     validation = Validation({"heldout": samples}, limit=HELDOUT, micro_batch_size=32, place=place)
     scored = BertForPreTraining(config, size)

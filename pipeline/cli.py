@@ -117,8 +117,8 @@ def _stage_command(stage: str) -> Callable[..., None]:
             from pipeline.pretraining.overfit import overfit_one_batch
             from pipeline.stages import find_input
 
-            for line in overfit_one_batch(resolved.pretraining, find_input("dataset", resolved, store, given), store):
-                typer.echo(line)
+            dataset = find_input("dataset", resolved, store, given)
+            overfit_one_batch(resolved.pretraining, dataset, store=store, tell=typer.echo)
             return
         store.check_writable()
         with process_map(settings.workers or 1) as mapped:

@@ -129,6 +129,19 @@ def initialise(
     return engine
 
 
+def join() -> None:
+    """Take this rank's device, and meet the others."""
+    import logging
+
+    import torch
+
+    deepspeed = import_deepspeed()
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+
+
 def import_deepspeed() -> Any:
     """DeepSpeed, without the extension that it would compile at every start on a CPU.
 

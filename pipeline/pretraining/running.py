@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import Preempted, TrainingError
@@ -80,14 +81,16 @@ def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown", watchdog: Watch
     if status != 0:
         if job.error.exists():
             raise TrainingError(job.error.read_text(encoding="utf-8"))
-        raise (RanksLost if watchdog.have_trained else TrainingError)(_failure(job, status))
+        raise (RanksLost if watchdog.have_trained else TrainingError)(failure_of(job, status, job.log))
     if (beat := watchdog.preempted) is not None:
         raise preempted(job.recipe.name, beat.step, job.config.steps, is_stored=beat.doing == "preempted")
 
 
-def _failure(job: Job, status: int) -> str:
-    """What the log says of the rank that failed first; the others' errors follow from that."""
-    text = job.log.read_text(encoding="utf-8", errors="replace")
+def failure_of(job: Job, status: int, log_file: Path) -> str:
+    """Its own sentence, or what the log says of the rank that failed first; the others' errors follow from that."""
+    if job.error.exists():
+        return job.error.read_text(encoding="utf-8")
+    text = log_file.read_text(encoding="utf-8", errors="replace")
     root = text.rpartition("Root Cause (first observed failure):")[2]
     rank = found[1] if (found := re.search(r"rank +: (\d+)", root)) else ""
     errors = [line.strip() for line in text.splitlines() if "Error" in line and "ChildFailedError" not in line]
@@ -95,7 +98,7 @@ def _failure(job: Job, status: int) -> str:
     what = errors[-1] if errors else f"exit status {status}"
     if ended := re.search(r"Signal \d+ \((\w+)\) received", root):
         what = f"rank {rank} was ended by {ended[1]}{OFTEN.get(ended[1], '')}"
-    return f"A training rank failed: {what}. The whole output is in {job.log}."
+    return f"A training rank failed: {what}. The whole output is in {log_file}."
 
 
 class Shown:

@@ -58,7 +58,8 @@ class Validation:
             _add(sums[number, :, 3:], kinds[is_pair], next_sentence[is_pair], pair_correct[is_pair])
         engine.train()
         everywhere = torch.from_numpy(sums).to(engine.device)
-        dist.all_reduce(everywhere)
+        if self._place.world > 1:
+            dist.all_reduce(everywhere)
         return _told(everywhere.cpu().numpy(), self._names)
 
 
@@ -96,11 +97,13 @@ def _told(sums: npt.NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]
         "next_sentence_loss": pair_loss / max(1, pairs),
         "next_sentence_accuracy": pair_correct / max(1, pairs),
         "masked_lm_loss_by_length": {
-            str(length): total / number for length, (number, total) in zip(LENGTHS, of_length, strict=True) if number
+            str(length): float(total / number)
+            for length, (number, total) in zip(LENGTHS, of_length, strict=True)
+            if number
         },
     }
     if len(names) > 1:
         told["masked_lm_loss_by_dataset"] = {
-            name: total / number for name, (number, total) in zip(names, of_dataset, strict=True) if number
+            name: float(total / number) for name, (number, total) in zip(names, of_dataset, strict=True) if number
         }
     return told

@@ -25,22 +25,17 @@ def main(path: Path, preemption: Preemption) -> None:
     Where this or another rank is asked to stop before, it leaves a checkpoint and ends as if all were well: torchrun
     would take any other status for a failure, and end the ranks that still store theirs.
     """
-    import torch
     import torch.distributed as dist
 
     from pipeline.errors import BertmillError, Preempted
     from pipeline.pretraining.checkpoint import Place
-    from pipeline.pretraining.engine import import_deepspeed, systems_config, zero_stage
+    from pipeline.pretraining.engine import join, systems_config, zero_stage
     from pipeline.pretraining.job import Job
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     job = Job.read(path)
     heartbeat = Heartbeat(job.beats, int(os.environ["RANK"]))
-    deepspeed = import_deepspeed()
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+    join()
     stage = zero_stage(systems_config(job.config.deepspeed))
     place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), stage)
     folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
