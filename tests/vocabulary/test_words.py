@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.errors import ConfigError
+from pipeline.vocabulary import pieces
 from pipeline.vocabulary.code_points import PLANES, TAGS, TAGS_END
 from pipeline.vocabulary.layout import LONGEST_WORD, SPECIALS
 from pipeline.vocabulary.pieces import cut, flat, pieces_of
@@ -80,6 +82,16 @@ def test_equal_words_have_one_number_and_new_ones_the_next() -> None:
     assert numbers[:6].tolist() == [0, 1, 2, 0, 1, 1]
     assert ends.tolist() == [5, 6]
     assert [name(words, each) for each in range(words.used[0])] == ["the", "mill", ","]
+
+
+def test_words_that_begin_with_the_same_eight_bytes_are_told_apart() -> None:
+    words = [("abcdefgh" * 3)[:size] for size in (1, 7, 8, 9, 15, 16, 17, 24)]
+    words += ["abcdefghx", "abcdefghabcdefgx", "eabcdef"]
+    assert number([" ".join(words), " ".join(reversed(words))]).texts == [words, words[::-1]]
+    data, starts = flat([" ".join(words * 2)])
+    table, numbers = empty_words(99, 999), np.empty(99, np.int32)
+    number_words(data, starts, 0, 0, UNCASED, table, numbers, np.empty(1, np.int64), np.empty((1, 4), np.int64))
+    assert numbers[: 2 * len(words)].tolist() == 2 * list(range(len(words)))
 
 
 @pytest.mark.parametrize("character", ["a", "É", "が", "\U0001f600"])
@@ -205,3 +217,10 @@ def test_visible_characters_are_those_that_normalisation_leaves_something_of(for
     for text in texts:
         visible = sum(ord(character) in outside or bool(words_of(character, form)) for character in text)
         assert visible_characters(flat([text])[0], rules.kinds) == visible, ascii(text)
+
+
+def test_a_vocabulary_of_more_bytes_than_a_tree_has_nodes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "MOST_NODES", 9)
+    pieces.make_trie({"abcdefgh": 1})
+    with pytest.raises(ConfigError, match="have 9 bytes, which is more than the 8 there may be"):
+        pieces.make_trie({"abcdefgh": 1, "i": 2})
