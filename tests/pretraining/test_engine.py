@@ -70,11 +70,11 @@ def test_a_shipped_config_is_found_by_its_name_and_holds_the_stage_that_it_is_ca
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_clipping_and_precision_come_from_the_preset(name: str) -> None:
+def test_precision_comes_from_the_preset_and_clipping_is_left_to_the_optimizers_kernel(name: str) -> None:
     config = PretrainingConfig(name="t", gradient_clipping=0.75, precision="bf16")
     whole = whole_config(config, systems_config(name), world=3)
-    assert whole["gradient_clipping"] == 0.75
-    assert whole["bf16"] == {"enabled": True}
+    assert whole["gradient_clipping"] == 0.0
+    assert whole["bf16"] == {"enabled": True, "check_grad_overflow": False}
     assert whole["fp16"] == {"enabled": False}
     assert whole["train_batch_size"] == 3 * whole["train_micro_batch_size_per_gpu"]
 
