@@ -125,7 +125,13 @@ def initialise(
     whole = whole_config(config, systems, world)
     if tensorboard is not None:
         whole["tensorboard"] = {"enabled": True, "output_path": str(tensorboard.parent), "job_name": tensorboard.name}
-    engine, _, _, _ = deepspeed.initialize(model=model, optimizer=make_optimizer(model, config), config=whole)
+    optimizer = make_optimizer(model, config)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # until the first step says otherwise: see below
+    engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=whole)
+    if config.precision == "bf16" and zero_stage(systems) == 0:
+        # DeepSpeed 0.19 starts this one by a step of zero gradients, after which Adam takes its first for its second.
+        optimizer.state.clear()
     return engine
 
 
