@@ -165,9 +165,14 @@ class Checkpoints:
         count = sum(each.fragment.count for each in owned)
         self._host = {kind: torch.zeros(count, pin_memory=torch.cuda.is_available()) for kind in KINDS}
 
-    def save(self, engine: Any, step: int, curve: Path) -> None:
-        """Copy what this rank owns, after `step` steps, and store it in the background; put it off while one is."""
+    def save(self, engine: Any, step: int, curve: Path, *, is_curve_written: bool = True) -> None:
+        """Copy what this rank owns, after `step` steps, and store it in the background.
+
+        It is put off while one is under way, or where the curve isn't written on any rank.
+        """
         began = time.monotonic()
+        if self._any(not is_curve_written):
+            return  # curve.py has said it
         if self._any(self._storing is not None and not self._storing.is_done()):
             if self._place.rank == 0 and self._storing is not None:
                 reason = self._storing.trouble or f"that of step {self._storing.step:,} is still being stored"

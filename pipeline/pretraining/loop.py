@@ -6,14 +6,13 @@ What the ranks must agree on each step (counts, whether one was asked to stop) i
 step comes to stays on the device until a line of progress is due: nothing here waits for a GPU in between.
 """
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,6 +25,7 @@ from pipeline.dataset.plan import Plan
 from pipeline.dataset.randomness import mixed
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoint import Place, is_due
+from pipeline.pretraining.curve import Curve
 from pipeline.pretraining.diagnosis import diagnose, not_finite
 from pipeline.pretraining.floor import UnigramFloor
 from pipeline.pretraining.flops import flops_of
@@ -46,13 +46,13 @@ PEAK_S = 0.3
 class Surroundings:
     """What the loop tells and asks of the process around it."""
 
-    curve: Path
-    """Rank 0 appends a line for each step; nothing in it depends on time."""
+    curve: Curve
+    """Rank 0's, a line for each step; nothing in it depends on time."""
     report: Callable[[dict[str, Any]], None]
     """Takes a line of progress, on rank 0, every `log_every` steps."""
-    checkpoint: Callable[[int, bool], bool]
-    """(steps that are done, whether it is the last chance): all ranks call it where a checkpoint is due. Whether it is
-    stored, where it is the last chance: that is waited for."""
+    checkpoint: Callable[[int, bool, bool], bool]
+    """(steps that are done, whether the curve is written, whether it is the last chance): all ranks call it where a
+    checkpoint is due. Whether it is stored, where it is the last chance: that is waited for."""
     heartbeat: Heartbeat
     preemption: Preemption
     diagnosis: Callable[[int], Path]
@@ -88,12 +88,12 @@ def train(
         predictions, sequences = counts
         return losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences, losses
 
-    before = [json.loads(line)["masked_lm_loss"] for line in around.curve.read_text(encoding="utf-8").splitlines()]
+    before = [line["masked_lm_loss"] for line in around.curve.read()]
     size = engine.module.vocabulary_size
     floor = UnigramFloor(config.floor_step, make, vocabulary_size=size, device=device, losses=before)
     guard, measures, pace = Guard(engine, config.gradient_clipping), Measures(has_pairs), Pace()
     loader = Waited(steps_ahead(make, start, len(plan), config.loader_workers))
-    with around.curve.open("a", encoding="utf-8") as curve, closing(loader):
+    with closing(loader):
         for step, batches in enumerate(loader, start):
             doing: Doing = "training" if step > start else "starting"  # the first step may compile
             around.heartbeat.beat(doing, step)
@@ -133,7 +133,7 @@ def train(
                         raise _failure(engine, plan, partial(loss_of, engine.module), record, place, around)
                     floor.take(record["step"], record["masked_lm_loss"], predictions)
                     if place.rank == 0:
-                        _append(curve, record)
+                        around.curve.add(record)
             if done % config.log_every == 0 or is_last:
                 told = pace.told(loader.taken(), peak)
                 if place.rank == 0:
@@ -141,9 +141,8 @@ def train(
                 pace = Pace()
             if is_checkpoint_due:
                 around.heartbeat.beat("checkpointing", done)
-                curve.flush()
                 began = time.monotonic()
-                is_stored = around.checkpoint(done, is_stopping)
+                is_stored = around.checkpoint(done, around.curve.write(), is_stopping)
                 pace.checkpoint_s += time.monotonic() - began
                 if is_stopping:
                     around.heartbeat.beat("preempted" if is_stored else "preempted_unstored", done)
@@ -165,10 +164,6 @@ def _failure(
 
 def _is_finite(record: dict[str, Any]) -> bool:
     return bool(torch.tensor([record["loss"], record["gradient_norm"]]).isfinite().all())
-
-
-def _append(lines: TextIO, record: dict[str, Any]) -> None:
-    lines.write(json.dumps(record) + "\n")
 
 
 def _dropout_seed(seed: int, step: int, micro: int, rank: int) -> int:

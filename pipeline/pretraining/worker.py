@@ -56,7 +56,9 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
     import torch
     import torch.distributed as dist
 
+    from pipeline.errors import TrainingError
     from pipeline.pretraining.checkpoint import Checkpoints
+    from pipeline.pretraining.curve import Curve
     from pipeline.pretraining.engine import check_device, initialise, systems_config
     from pipeline.pretraining.export import save_pretrained
     from pipeline.pretraining.fragments import whole_weights
@@ -106,13 +108,14 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
                 progress.flush()
                 engine.monitor.write_events(events_of(record))
 
-            def checkpoint(step: int, is_last_chance: bool) -> bool:
+            def checkpoint(step: int, is_curve_written: bool, is_last_chance: bool) -> bool:
                 drained = is_last_chance and checkpoints.drain(deadline_s)  # or it would be put off
-                checkpoints.save(engine, step, curve)
+                checkpoints.save(engine, step, curve, is_curve_written=is_curve_written)
                 return drained and checkpoints.drain(deadline_s)
 
+            lines = Curve(curve)
             around = Surroundings(
-                curve=curve,
+                curve=lines,
                 report=report,
                 checkpoint=checkpoint,
                 heartbeat=heartbeat,
@@ -124,6 +127,8 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
                 report({"resumed_at": start} | where)
             train(engine, plan, validation, config, place, around, start=start)
         heartbeat.beat("finishing", config.steps)
+        if not lines.write():
+            raise TrainingError(f"The curve can't be written to {curve}: make room there, and run again to finish.")
         checkpoints.drain(deadline_s)
         weights = whole_weights(engine, place)
         if place.rank == 0:
