@@ -31,6 +31,7 @@ class Validation:
         self._names = list(datasets)
         self._place = place
         share = -(-limit // max(1, len(datasets)))
+        self._samples = sum(min(share, len(samples)) for samples in datasets.values())
         self._batches = [
             (number, batch)
             for number, samples in enumerate(datasets.values())
@@ -38,7 +39,8 @@ class Validation:
         ]
 
     def __bool__(self) -> bool:
-        return any(batch.sequences for _, batch in self._batches) or self._place.world > 1
+        """Whether there is anything to score, on any rank."""
+        return self._samples > 0
 
     @torch.no_grad()
     def scores(self, engine: Any) -> dict[str, Any]:
