@@ -13,12 +13,15 @@ from typing import Any
 import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.samples import Samples
 from pipeline.pretraining.checkpoint import Checkpoints
+from pipeline.pretraining.curve import Curve
 from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
 from pipeline.pretraining.fragments import Place, whole_weights
-from pipeline.pretraining.loop import train
+from pipeline.pretraining.heartbeat import Heartbeat
+from pipeline.pretraining.loop import Surroundings, train
 from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.phases import open_samples, plan_of
+from pipeline.pretraining.preemption import Preemption
 from pipeline.store import Recipe
 from tests.small import store_of
 
@@ -31,7 +34,7 @@ class Mover:
         self.config = PretrainingConfig.model_validate_json((folder / "config.json").read_text())
         self.store = store_of(folder / "home")
         self.dataset = self.store.resolve("dataset/small")
-        self.samples = Samples(self.store, self.dataset)
+        self.samples = open_samples(self.config, self.dataset, self.store)
         self.size = self.store.manifest(self.dataset).totals["vocabulary_size"]
         self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
@@ -42,7 +45,7 @@ class Mover:
         scratch = self.folder / f"rank-{self.rank}"
         scratch.mkdir(exist_ok=True)
         curve = scratch / "curve.jsonl"
-        curve.unlink(missing_ok=True)
+        curve.write_bytes(b"")
         checkpoints = Checkpoints(self.store, work, place, scratch, self.config)
         model = BertForPreTraining(self.config, self.size)
         resume = checkpoints.load()
@@ -53,27 +56,29 @@ class Mover:
             resume.restore(engine, place)
         start = resume.step if resume else 0
 
-        def checkpoint(step: int) -> None:
+        def checkpoint(step: int, is_curve_written: bool, _: bool) -> bool:
             if resume is None:
-                checkpoints.save(engine, step, curve)
+                checkpoints.save(engine, step, curve, is_curve_written=is_curve_written)
                 assert checkpoints.drain(60)
+            return True
 
-        train(
-            engine,
-            self.samples,
-            self.config,
-            place,
-            start=start,
-            curve=curve,
+        lines = Curve(curve)
+        around = Surroundings(
+            curve=lines,
             report=lambda _: None,
             checkpoint=checkpoint,
+            heartbeat=Heartbeat(scratch / "beats", self.rank),
+            preemption=Preemption(),
+            diagnosis=lambda step: scratch / f"step-{step}.json",
         )
+        plan = plan_of(self.config, self.samples, world=self.world, device="cpu")
+        train(engine, plan, None, self.config, place, around, start=start)
+        assert lines.write()
         weights = whole_weights(engine, place)
         engine.destroy()
         if self.rank:
             return []
-        lines = [json.loads(line) for line in curve.read_text().splitlines()]
-        return [*lines, {"norm": {name: float(each.double().norm()) for name, each in weights.items()}}]
+        return [*lines.read(), {"norm": {name: float(each.double().norm()) for name, each in weights.items()}}]
 
 
 def main(folder: Path, stages: int) -> None:
