@@ -126,11 +126,15 @@ def initialise(
     if tensorboard is not None:
         whole["tensorboard"] = {"enabled": True, "output_path": str(tensorboard.parent), "job_name": tensorboard.name}
     optimizer = make_optimizer(model, config)
+    # DeepSpeed 0.19 begins this by a step of zero gradients: weights decay, and Adam takes its first for its second.
+    takes_a_step = config.precision == "bf16" and zero_stage(systems) == 0
+    rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
-        group["lr"] = 0.0  # until the first step says otherwise: see below
+        group["lr"] = 0.0 if takes_a_step else group["lr"]
     engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=whole)
-    if config.precision == "bf16" and zero_stage(systems) == 0:
-        # DeepSpeed 0.19 starts this one by a step of zero gradients, after which Adam takes its first for its second.
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    if takes_a_step:
         optimizer.state.clear()
     return engine
 
