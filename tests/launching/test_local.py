@@ -122,7 +122,7 @@ def test_torchrun_is_deaf_to_requests_to_stop_and_waits_for_the_ranks(
 
     def ask_torchrun() -> None:
         if started(tmp_path) and not (tmp_path / "go").exists():
-            (torchrun,) = psutil.Process().children()
+            (torchrun,) = (each for each in psutil.Process().children() if "pipeline.launching.agent" in each.cmdline())
             for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
                 torchrun.send_signal(number)
                 time.sleep(0.2)
