@@ -27,6 +27,7 @@ from pipeline.dataset.batches import Batch, filled
 from pipeline.dataset.dealing import Capacity
 from pipeline.pretraining.flops import flops_of
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.rehearsal import dtype_of, matrix_rate
 
 VOCABULARY = 30_522
 MODELS = {
@@ -61,7 +62,7 @@ def main() -> None:
     tokens = sum(batch.tokens for batch in batches)
     fill = tokens / (given.length * sum(batch.sequences for batch in batches))
     flops = sum(flops_of(config, VOCABULARY, batch) for batch in batches)
-    peak = measured_peak(device, given.precision)
+    peak = matrix_rate(dtype_of(config), device)
     print(f"{given.model}, length {given.length}, fill {fill:.2f}, {tokens:,} tokens a step, {peak / 1e12:.2f} TFLOP/s")
     sides = {name: SIDES[name](config, batches, device) for name in given.sides.split(",")}
     for name, step in sides.items():
@@ -122,22 +123,6 @@ def made_up(micro_batch: int, count: int, length: int, mix: str) -> list[Batch]:
             )
         )
     return batches
-
-
-def measured_peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of a large matrix product; the best of several."""
-    size = 8192 if device.type == "cuda" else 2048
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    one, two = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = 0.0
-    for _ in range(8):
-        _wait(device)
-        began = time.perf_counter()
-        for _ in range(5):
-            one @ two
-        _wait(device)
-        best = max(best, 10 * size**3 / (time.perf_counter() - began))
-    return best
 
 
 def ours(config: PretrainingConfig, batches: list[Batch], device: torch.device) -> Step:

@@ -23,7 +23,7 @@ OWNED = {
     "managed_gradient_accumulation": "nothing: bertmill divides the loss itself",
     "gradient_clipping": "pretraining.gradient_clipping",
     "optimizer": "pretraining.learning_rate, adam_beta1, adam_beta2, adam_epsilon and weight_decay",
-    "scheduler": "pretraining.warmup_share and max_steps",
+    "scheduler": "pretraining.warmup_share, schedule and max_steps",
     "fp16": "pretraining.precision",
     "bf16": "pretraining.precision",
     "amp": "pretraining.precision",

@@ -32,8 +32,6 @@ ROW_BYTES = 16
 """Of a sample beside its tokens."""
 CHECKPOINT_BYTES = 12
 """Of a parameter: its fp32 weight and both moments."""
-CHECKPOINTS = 3
-"""Two that are kept, and one on its way."""
 EXPORT_BYTES = 4
 
 
@@ -121,8 +119,13 @@ class TrainingPlan:
         return sum(phase.own_samples for phase in self.phases) / self.data.rows if self.data.rows else None
 
     @property
+    def checkpoints(self) -> int:
+        """At once: those that are kept, and one on its way."""
+        return self.config.keep_checkpoints + 1
+
+    @property
     def checkpoint_bytes(self) -> float:
-        return float(self.parameters * (CHECKPOINTS * CHECKPOINT_BYTES + EXPORT_BYTES))
+        return float(self.parameters * (self.checkpoints * CHECKPOINT_BYTES + EXPORT_BYTES))
 
 
 def plan_training(

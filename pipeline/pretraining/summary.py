@@ -1,7 +1,7 @@
 """A plan as rows for people: its phases, and then the whole, each figure with where it is known from."""
 
 from pipeline.pretraining.costing import Costs
-from pipeline.pretraining.planning import CHECKPOINT_BYTES, CHECKPOINTS, TrainingPlan
+from pipeline.pretraining.planning import CHECKPOINT_BYTES, TrainingPlan
 
 GB = 1e9
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
@@ -65,7 +65,7 @@ def _disk_rows(plan: TrainingPlan) -> list[dict[str, str]]:
         _row(
             "disk, checkpoints and model",
             f"{plan.checkpoint_bytes / GB:.3g} GB",
-            f"{CHECKPOINTS} of {CHECKPOINT_BYTES} bytes a parameter at once, and the exported weights",
+            f"{plan.checkpoints} of {CHECKPOINT_BYTES} bytes a parameter at once, and the exported weights",
         ),
     ]
 
