@@ -121,9 +121,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it.
 
-    What store/ and cluster/ start is up within seconds: there a worker takes a file, or in cluster/ a test.
+    What store/ and cluster/ start is up within seconds: there a worker takes a file, or in cluster/ a test; and so in
+    pretraining/, which would keep one busy after all else is done.
     """
     for item in items:
         folder, *rest = item.path.relative_to(Path(__file__).parent).parts
         if folder != "cluster":
-            item.add_marker(pytest.mark.xdist_group(f"{folder}/{rest[0]}" if folder == "store" else folder))
+            takes_a_file = folder in ("store", "pretraining")
+            item.add_marker(pytest.mark.xdist_group(f"{folder}/{rest[0]}" if takes_a_file else folder))
