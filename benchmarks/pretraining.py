@@ -25,9 +25,9 @@ from torch import Tensor
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, filled
 from pipeline.dataset.dealing import Capacity
-from pipeline.pretraining.flops import flops_of
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
-from pipeline.pretraining.rehearsal import dtype_of, matrix_rate
+from pipeline.pretraining.planning.flops import flops_of
+from pipeline.pretraining.planning.rehearsal import dtype_of, matrix_rate
 
 VOCABULARY = 30_522
 MODELS = {

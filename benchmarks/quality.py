@@ -18,16 +18,17 @@ from typing import Any
 
 import torch
 
-from pipeline.config import PretrainingConfig, Settings
+from pipeline.config import PretrainingConfig
 from pipeline.dataset.samples import Samples
 from pipeline.mapping import process_map
 from pipeline.preset import load_preset
-from pipeline.pretraining.checkpoint import Place
-from pipeline.pretraining.export import from_hugging_face, hugging_face_config, to_hugging_face
+from pipeline.pretraining.checkpoints.checkpoint import Place
 from pipeline.pretraining.job import job_of
 from pipeline.pretraining.model import BertForPreTraining
 from pipeline.pretraining.pretrain import pretrain
-from pipeline.pretraining.validation import MASKED_LM_PROB, Validation
+from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation
+from pipeline.pretraining.weights.export import from_hugging_face, hugging_face_config, to_hugging_face
+from pipeline.settings import Settings
 from pipeline.stages import run_stage
 from pipeline.store import Artifact, Store, open_store
 

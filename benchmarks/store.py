@@ -30,7 +30,8 @@ from typing import Any
 
 import boto3
 
-from pipeline.config import Settings, VocabularyConfig
+from pipeline.config import VocabularyConfig
+from pipeline.settings import Settings
 from pipeline.store import FileEntry, Manifest, Recipe, open_store
 from pipeline.store.artifact import KINDS, Parent, canonical_json, fingerprint, tree_digest
 from pipeline.store.keys import alias_key, blob_key, manifest_key

@@ -28,10 +28,11 @@ from typing import Any, get_args
 
 import psutil
 
-from pipeline.config import CorpusConfig, Deduplication, Settings, Source, VocabularyConfig
+from pipeline.config import CorpusConfig, Deduplication, Source, VocabularyConfig
 from pipeline.corpus.document import read_documents
 from pipeline.corpus.ingest import ingest_corpus
 from pipeline.mapping import process_map
+from pipeline.settings import Settings
 from pipeline.store import Store, open_store
 from pipeline.vocabulary.build import build_vocabulary
 from pipeline.vocabulary.counting import count_words

@@ -9,8 +9,9 @@ import typer
 from pipeline.cli import ForceOption, NameOption, PresetArgument, SetOption, print_scores
 from pipeline.cli import main as library_main
 from pipeline.cli_store import app
-from pipeline.config import STAGES, Settings
+from pipeline.config import STAGES
 from pipeline.errors import ConfigError, nearest
+from pipeline.settings import Settings
 
 log = logging.getLogger("bertmill")
 

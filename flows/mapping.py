@@ -12,8 +12,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from pipeline.config import Settings
 from pipeline.mapping import work_name
+from pipeline.settings import Settings
 
 
 def task_map(fn: Callable[[Any], Any], items: Iterable[Any], /) -> list[Any]:

@@ -20,9 +20,9 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Settings
 from pipeline.errors import BertmillError
 from pipeline.progress import progress
+from pipeline.settings import Settings
 
 STARTING_S = 120.0
 STOPPING_S = 20.0

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import INPUTS, STAGES, Settings
+from pipeline.config import INPUTS, STAGES
 from pipeline.errors import BertmillError
 from pipeline.preset import load_preset, shipped_presets
 from pipeline.progress import show_line
+from pipeline.settings import Settings
 
 INTERRUPTED = 130
 """The exit status that typer gives an interrupt: 128 + SIGINT."""
@@ -114,7 +115,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
         overfits = bool(inputs.pop(OVERFIT, None))
         given = {kind: reference for kind, reference in inputs.items() if reference}
         if overfits:
-            from pipeline.pretraining.overfit import overfit_one_batch
+            from pipeline.pretraining.watching.overfit import overfit_one_batch
             from pipeline.stages import find_input
 
             dataset = find_input("dataset", resolved, store, given)
@@ -207,9 +208,9 @@ def plan(
     overrides: SetOption = None,
 ) -> None:
     """What its training will take, before anything runs: steps, tokens, disk, memory, hours, cost."""
-    from pipeline.pretraining.costing import costs_of
-    from pipeline.pretraining.planning import plan_training
-    from pipeline.pretraining.summary import phase_rows, plan_rows
+    from pipeline.pretraining.planning.costing import costs_of
+    from pipeline.pretraining.planning.forecast import plan_training
+    from pipeline.pretraining.planning.summary import phase_rows, plan_rows
     from pipeline.stages import made_input
     from pipeline.store import open_store
 

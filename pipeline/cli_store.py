@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import app, as_toml, print_table
-from pipeline.config import STAGES, Settings
+from pipeline.config import STAGES
 from pipeline.errors import ConfigError, UnknownReference, nearest
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,7 @@ def batch(
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=0, help="So many samples of it.")] = 5,
 ) -> None:
     """What a training saw at a step: its samples, how they were dealt to ranks, and a digest of them."""
-    from pipeline.pretraining.seen import batch_texts
+    from pipeline.pretraining.watching.seen import batch_texts
     from pipeline.store import open_store
 
     store = open_store()

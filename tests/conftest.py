@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import Store, open_store
 from pipeline.store.service import _session
 
@@ -128,4 +128,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder, *rest = item.path.relative_to(Path(__file__).parent).parts
         if folder != "cluster":
             takes_a_file = folder in ("store", "pretraining")
-            item.add_marker(pytest.mark.xdist_group(f"{folder}/{rest[0]}" if takes_a_file else folder))
+            item.add_marker(pytest.mark.xdist_group("/".join([folder, *rest]) if takes_a_file else folder))

@@ -13,7 +13,7 @@ from functools import cache
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import Store, open_store
 
 FORKS = multiprocessing.get_context("forkserver")

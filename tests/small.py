@@ -6,9 +6,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import CorpusConfig, DatasetConfig, Settings, Source, VocabularyConfig
+from pipeline.config import CorpusConfig, DatasetConfig, Source, VocabularyConfig
 from pipeline.corpus.ingest import ingest_corpus
 from pipeline.dataset.build import build_dataset
+from pipeline.settings import Settings
 from pipeline.store import Artifact, Store, open_store
 from pipeline.vocabulary.build import build_vocabulary
 

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 import pytest
 
-from pipeline.config import BaseVocabulary, Plug, Settings, bound
+from pipeline.config import BaseVocabulary, Plug, bound
 from pipeline.errors import ConfigError
 from pipeline.preset import load_preset, shipped_presets
+from pipeline.settings import Settings
 
 
 @pytest.mark.parametrize("name", shipped_presets())

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings
 from pipeline.corpus.sources import sample_path
+from pipeline.settings import Settings
 from pipeline.store import Store, open_store
 from tests.processes import living_with
 

@@ -20,7 +20,6 @@ from pipeline.config import (
     NearDuplicates,
     Plug,
     PretrainingConfig,
-    Settings,
     Source,
     Table,
     VocabularyConfig,
@@ -30,6 +29,7 @@ from pipeline.dataset import build as dataset
 from pipeline.evaluation import evaluate
 from pipeline.preset import load_preset
 from pipeline.pretraining import pretrain
+from pipeline.settings import Settings
 from pipeline.store import open_store
 from pipeline.store.artifact import fingerprint
 from pipeline.vocabulary import build as vocabulary

@@ -9,7 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"pipeline", "pipeline.compiled", "pipeline.config", "pipeline.errors", "pipeline.mapping", "pipeline.progress"},
+    {
+        "pipeline",
+        "pipeline.compiled",
+        "pipeline.config",
+        "pipeline.errors",
+        "pipeline.mapping",
+        "pipeline.progress",
+        "pipeline.settings",
+    },
     {"pipeline.store"},
     {"pipeline.corpus"},
     {"pipeline.vocabulary"},

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
-from pipeline.config import Settings, Source
+from pipeline.config import Source
 from pipeline.corpus.formats.hub import HubShard, hub_shards, saved_files
 from pipeline.corpus.formats.places import File, LocalFile, s3_objects
 from pipeline.corpus.sources import sample_path
 from pipeline.errors import InputError
+from pipeline.settings import Settings
 from pipeline.store.artifact import Input
 from pipeline.store.local import sha256_of
 

@@ -2,8 +2,8 @@
 
 Its own answer to SIGTERM is to send the ranks the same, and SIGKILL 30 s later, whether or not they have a checkpoint
 by then. Slurm, systemd and container runtimes may signal every process of a job; the ranks and the launcher know what
-to do (pretraining/preemption.py), so torchrun only waits for them. It gets handlers that do nothing, for ranks would
-inherit it if the signals were ignored.
+to do (pretraining/staying_alive/preemption.py), so torchrun only waits for them. It gets handlers that do nothing, for
+ranks would inherit it if the signals were ignored.
 """
 
 import signal

@@ -4,9 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.config import PretrainingConfig, Settings
-from pipeline.pretraining.initial import started_from
+from pipeline.config import PretrainingConfig
 from pipeline.pretraining.phases import mixture_identity, named_datasets, settled
+from pipeline.pretraining.weights.initial import started_from
+from pipeline.settings import Settings
 from pipeline.store import Artifact, Recipe, Store
 
 SCHEMA = 3

@@ -24,19 +24,19 @@ from pipeline.dataset.loading import steps_ahead
 from pipeline.dataset.plan import Plan
 from pipeline.dataset.randomness import mixed
 from pipeline.errors import TrainingError
-from pipeline.pretraining.checkpoint import Place, is_due
-from pipeline.pretraining.curve import Curve
-from pipeline.pretraining.diagnosis import diagnose, not_finite
-from pipeline.pretraining.floor import UnigramFloor
-from pipeline.pretraining.flops import flops_of
+from pipeline.pretraining.checkpoints.checkpoint import Place, is_due
 from pipeline.pretraining.guard import Guard
-from pipeline.pretraining.heartbeat import Doing, Heartbeat
-from pipeline.pretraining.measures import Measures, Pace, Waited
 from pipeline.pretraining.model import Losses, TensorBatch
-from pipeline.pretraining.preemption import Preemption, preempted
-from pipeline.pretraining.rehearsal import dtype_of, matrix_rate
+from pipeline.pretraining.planning.flops import flops_of
+from pipeline.pretraining.planning.rehearsal import dtype_of, matrix_rate
 from pipeline.pretraining.schedule import learning_rate
-from pipeline.pretraining.validation import Validation
+from pipeline.pretraining.staying_alive.diagnosis import diagnose, not_finite
+from pipeline.pretraining.staying_alive.floor import UnigramFloor
+from pipeline.pretraining.staying_alive.heartbeat import Doing, Heartbeat
+from pipeline.pretraining.staying_alive.preemption import Preemption, preempted
+from pipeline.pretraining.watching.curve import Curve
+from pipeline.pretraining.watching.measures import Measures, Pace, Waited
+from pipeline.pretraining.watching.validation import Validation
 
 PEAK_S = 0.3
 """How long the device's rate of matrix products is measured, before the first step."""

@@ -31,7 +31,7 @@ def settled(config: PretrainingConfig, dataset: Artifact, store: Store) -> Pretr
     check_lengths(config, dataset, store)
     check_mixtures(config, dataset, store)
     if config.max_tokens is not None:
-        from pipeline.pretraining.lengths import counted_lengths, mixed_lengths
+        from pipeline.pretraining.planning.lengths import counted_lengths, mixed_lengths
 
         own = counted_lengths(dataset, store)
         means = [mixed_lengths(phase, own, store).mean for phase in phases_of(config)]
@@ -156,7 +156,7 @@ def open_samples(config: PretrainingConfig, dataset: Artifact, store: Store) -> 
 def heldout_of(config: PretrainingConfig, dataset: Artifact, store: Store) -> "dict[str, Samples]":
     """The held-out part of each dataset that has one, by its reference, at the masking rate of validation."""
     from pipeline.dataset.samples import Samples
-    from pipeline.pretraining.validation import MASKED_LM_PROB
+    from pipeline.pretraining.watching.validation import MASKED_LM_PROB
 
     datasets = (dataset, *named_datasets(config, store))
     opened = {str(each): Samples(store, each, "heldout", masked_lm_prob=MASKED_LM_PROB) for each in datasets}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.export import save_pretrained
+from pipeline.pretraining.weights.export import save_pretrained
 from pipeline.store import Artifact, Draft, Recipe, Store
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
 

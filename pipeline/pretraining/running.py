@@ -16,8 +16,8 @@ from pipeline.errors import Preempted, TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.job import Job
-from pipeline.pretraining.preemption import passing_on, preempted
-from pipeline.pretraining.watchdog import RanksLost, Watchdog
+from pipeline.pretraining.staying_alive.preemption import passing_on, preempted
+from pipeline.pretraining.staying_alive.watchdog import RanksLost, Watchdog
 from pipeline.progress import Advance, progress
 from pipeline.store import Holder, Lease, Store
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.launching.tether import exit_with_launcher
-from pipeline.pretraining.heartbeat import Heartbeat, stacks_on_request
-from pipeline.pretraining.preemption import Preemption
+from pipeline.pretraining.staying_alive.heartbeat import Heartbeat, stacks_on_request
+from pipeline.pretraining.staying_alive.preemption import Preemption
 
 if TYPE_CHECKING:
-    from pipeline.pretraining.checkpoint import Place
+    from pipeline.pretraining.checkpoints.checkpoint import Place
     from pipeline.pretraining.job import Job
 
 
@@ -28,7 +28,7 @@ def main(path: Path, preemption: Preemption) -> None:
     import torch.distributed as dist
 
     from pipeline.errors import BertmillError, Preempted
-    from pipeline.pretraining.checkpoint import Place
+    from pipeline.pretraining.checkpoints.checkpoint import Place
     from pipeline.pretraining.engine import join, systems_config, zero_stage
     from pipeline.pretraining.job import Job
 
@@ -57,20 +57,20 @@ def train_job(job: "Job", place: "Place", folder: Path, heartbeat: Heartbeat, pr
     import torch.distributed as dist
 
     from pipeline.errors import TrainingError
-    from pipeline.pretraining.checkpoint import Checkpoints
-    from pipeline.pretraining.curve import Curve
+    from pipeline.pretraining.checkpoints.checkpoint import Checkpoints
+    from pipeline.pretraining.checkpoints.fragments import whole_weights
     from pipeline.pretraining.engine import check_device, initialise, systems_config
-    from pipeline.pretraining.export import save_pretrained
-    from pipeline.pretraining.fragments import whole_weights
-    from pipeline.pretraining.initial import start_from
     from pipeline.pretraining.job import TRAINED
     from pipeline.pretraining.loop import Surroundings, train
-    from pipeline.pretraining.measures import events_of
-    from pipeline.pretraining.memory import check_memory
     from pipeline.pretraining.model import BertForPreTraining
     from pipeline.pretraining.phases import heldout_of, open_samples, plan_of
+    from pipeline.pretraining.planning.memory import check_memory
     from pipeline.pretraining.publish import publish_snapshot
-    from pipeline.pretraining.validation import Validation
+    from pipeline.pretraining.watching.curve import Curve
+    from pipeline.pretraining.watching.measures import events_of
+    from pipeline.pretraining.watching.validation import Validation
+    from pipeline.pretraining.weights.export import save_pretrained
+    from pipeline.pretraining.weights.initial import start_from
     from pipeline.store import open_store
 
     config, store, deadline_s = job.config, open_store(job.settings), job.settings.store_deadline_s

@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from pipeline.config import Settings
 from pipeline.errors import ConfigError, CorruptArtifact, UnknownReference, nearest
+from pipeline.settings import Settings
 from pipeline.store.aliases import Aliases
 from pipeline.store.artifact import (
     KINDS,

@@ -12,7 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import Store, open_store
 from tests.cluster.ceph import Ceph, running_ceph
 from tests.conftest import BUCKET

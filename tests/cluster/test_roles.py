@@ -15,8 +15,8 @@ from typing import Any
 import boto3
 import pytest
 
-from pipeline.config import Settings
 from pipeline.errors import StoreError
+from pipeline.settings import Settings
 from pipeline.store import PartDraft, Store, open_store
 from pipeline.store.doctor import BAD, examine_store
 from pipeline.store.gc import collect

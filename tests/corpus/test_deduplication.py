@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import BoilerplateLines, Deduplication, NearDuplicates, Settings
+from pipeline.config import BoilerplateLines, Deduplication, NearDuplicates
 from pipeline.corpus.cleaning import duplicate_key
 from pipeline.corpus.copies import keys as keys_module
 from pipeline.corpus.copies.keys import DocumentKeys, keys_path, kinds_of
@@ -28,6 +28,7 @@ from pipeline.corpus.deduplication import (
 )
 from pipeline.corpus.document import Document
 from pipeline.mapping import Map
+from pipeline.settings import Settings
 from pipeline.store import Part, PartDraft, Store, open_store
 from tests.maps import MAPS, map_named
 

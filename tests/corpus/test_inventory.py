@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings
 from pipeline.corpus.formats.places import LocalFile
 from pipeline.corpus.ingest import corpus_recipe
 from pipeline.corpus.inventory import inventory
 from pipeline.errors import InputError
+from pipeline.settings import Settings
 from pipeline.store import Input, Store
 from tests.texts import corpus, source, write
 

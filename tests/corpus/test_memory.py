@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import BoilerplateLines, CorpusConfig, Deduplication, NearDuplicates, Settings
+from pipeline.config import BoilerplateLines, CorpusConfig, Deduplication, NearDuplicates
 from pipeline.corpus.ingest import ingest_corpus
+from pipeline.settings import Settings
 from pipeline.store import open_store
 from tests.texts import corpus, source
 

@@ -7,11 +7,11 @@ from contextlib import closing
 
 import numpy as np
 
-from pipeline.config import Settings
 from pipeline.dataset.batches import Batch, step_batches
 from pipeline.dataset.loading import steps_ahead
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Steps
+from pipeline.settings import Settings
 from pipeline.store import open_store
 
 BATCH, MICRO_BATCH, SEED = 24, 4, 12_345

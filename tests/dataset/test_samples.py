@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Settings
 from pipeline.dataset import order, samples
 from pipeline.dataset.batches import Batch, packed
 from pipeline.dataset.loading import steps_ahead
@@ -19,6 +18,7 @@ from pipeline.dataset.rows import Rows
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Chosen, Steps
 from pipeline.errors import CorruptArtifact, StoreError
+from pipeline.settings import Settings
 from pipeline.store import FileEntry, Store, cache, open_store
 from pipeline.store.keys import blob_key
 from pipeline.store.service import _session

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.server import Server, find_server
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from tests.processes import living_with
 from tests.texts import lines, rows, write
 

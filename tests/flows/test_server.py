@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from flows.server import Server, ServerError, find_server, start_server, stop_server, use_server
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from tests.flows.conftest import Started, User
 from tests.processes import living_with
 from tests.texts import write

@@ -5,8 +5,8 @@ import pytest
 from flows.corpus import corpus
 from flows.parameters import Run
 from flows.vocabulary import vocabulary
-from pipeline.config import Settings
 from pipeline.errors import UnknownReference
+from pipeline.settings import Settings
 from pipeline.stages import run_stage
 from pipeline.store import Artifact, open_store
 from tests.flows.conftest import User

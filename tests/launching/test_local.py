@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.config import Settings
 from pipeline.launching import LAUNCHERS
 from pipeline.launching.local import launch_local, local_ranks
 from pipeline.launching.tether import GONE
+from pipeline.settings import Settings
 from tests.processes import living_with
 
 RANK = """

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.samples import Samples
-from pipeline.pretraining.export import to_hugging_face
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
 from pipeline.pretraining.optimizer import make_optimizer
 from pipeline.pretraining.schedule import learning_rate
+from pipeline.pretraining.weights.export import to_hugging_face
 from tests.dataset.reading import training_batches
 from tests.pretraining.test_loop import curve_of
 from tests.small import Small

@@ -14,13 +14,14 @@ import pytest
 import torch
 import transformers
 
-from pipeline.config import PretrainingConfig, Settings
+from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.errors import ConfigError, LeaseLost, TrainingError
-from pipeline.pretraining.export import load_pretrained
 from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.model import TensorBatch
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.weights.export import load_pretrained
+from pipeline.settings import Settings
 from pipeline.store import Artifact, Recipe, Store, open_store
 from pipeline.vocabulary.tokenizer import load_tokenizer
 from tests.processes import living_with
@@ -28,7 +29,8 @@ from tests.small import Small, untrained_copy
 
 RUN = """
 import logging, sys
-from pipeline.config import PretrainingConfig, Settings
+from pipeline.config import PretrainingConfig
+from pipeline.settings import Settings
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.store import open_store
 logging.basicConfig(level=logging.INFO)

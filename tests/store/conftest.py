@@ -6,7 +6,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import Store, open_store
 from pipeline.store.service import _session
 

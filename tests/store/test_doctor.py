@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Settings
 from pipeline.errors import StoreError
+from pipeline.settings import Settings
 from pipeline.store import Store, doctor, open_store
 from pipeline.store.backend import Stored
 from pipeline.store.doctor import BAD, NOTE, OK, Finding, examine_store

@@ -30,8 +30,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from pipeline.config import Settings
 from pipeline.errors import BertmillError, CorruptArtifact, StoreError
+from pipeline.settings import Settings
 from pipeline.store import Artifact, FileEntry, PartDraft, Store, open_store, retrying
 from pipeline.store import store as opening
 from pipeline.store.keys import blob_key
@@ -145,7 +145,7 @@ def scene(request: pytest.FixtureRequest) -> Scene:
 
 CRASH = """
 import json, os, signal, sys
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import open_store
 from tests.artifacts import commit, recipe
 store, start, when = open_store(Settings.model_validate_json(sys.argv[1])), sys.argv[2], sys.argv[3]
@@ -218,7 +218,7 @@ def alias_log(store: Store, alias: str) -> list[dict[str, str]]:
 UPLOAD = """
 import sys
 from pathlib import Path
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import open_store
 open_store(Settings.model_validate_json(sys.argv[1])).add_blob(Path(sys.argv[2]), "large.bin", None)
 """
@@ -744,7 +744,7 @@ def test_a_service_that_ignores_create_only_writes_is_refused_unless_one_writer_
 RANK = """
 import os, signal, sys, time
 from pathlib import Path
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import FileEntry, open_store
 from tests.artifacts import recipe
 store, rank, victim = open_store(Settings.model_validate_json(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.store import Artifact, Store, open_store
 from pipeline.store.s3 import PART_SIZE
 from pipeline.store.verify import verify_store

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Settings
 from pipeline.errors import ConfigError, LeaseLost, StoreError
+from pipeline.settings import Settings
 from pipeline.store import Holder, Store, open_store
 from pipeline.store.artifact import canonical_json
 from pipeline.store.lease import _boot_id, _started
@@ -27,7 +27,7 @@ ROOT = f"work/vocabulary/{recipe().fingerprint}/"
 OWNER = """
 import sys, time
 from pathlib import Path
-from pipeline.config import Settings
+from pipeline.settings import Settings
 from pipeline.errors import LeaseLost
 from pipeline.store import open_store
 from tests.artifacts import recipe

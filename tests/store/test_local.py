@@ -75,7 +75,7 @@ def test_a_key_that_a_folder_stands_at_is_told_in_a_sentence(backend: LocalBacke
 
 
 def test_a_store_may_lie_in_a_folder_with_blanks_and_percent_signs(tmp_path: Path) -> None:
-    from pipeline.config import Settings
+    from pipeline.settings import Settings
     from pipeline.store import open_store
 
     home = tmp_path / "my home 100%25 河"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Settings
 from pipeline.errors import StoreError
+from pipeline.settings import Settings
 from pipeline.store import Artifact, Holder, Store, open_store
 from tests.artifacts import commit, keys, recipe
 from tests.racing import meet, opened, racers

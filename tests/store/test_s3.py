@@ -13,8 +13,8 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from pipeline.config import Settings
 from pipeline.errors import CorruptArtifact, StoreError
+from pipeline.settings import Settings
 from pipeline.store import Store, open_store, s3
 from pipeline.store.keys import blob_key
 from pipeline.store.s3 import PART_SIZE, S3Backend

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings
 from pipeline.errors import ConfigError, CorruptArtifact, StoreError, UnknownReference
+from pipeline.settings import Settings
 from pipeline.store import FileEntry, Store, open_store
 from pipeline.store.artifact import tree_digest
 from pipeline.store.keys import manifest_key

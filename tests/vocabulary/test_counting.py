@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Settings
 from pipeline.corpus.document import Document
 from pipeline.corpus.shards import batch_of, shard_sink
+from pipeline.settings import Settings
 from pipeline.store import FileEntry, Part, PartDraft, Store, open_store
 from pipeline.vocabulary import counting as module
 from pipeline.vocabulary.counting import count_shard, count_words, merge_counts

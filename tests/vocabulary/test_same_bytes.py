@@ -35,7 +35,8 @@ def test_1_2_and_7_shards_and_two_orders_of_the_sources_make_the_same_bytes(stor
 
 MAKE = """
 import sys
-from pipeline.config import Settings, VocabularyConfig
+from pipeline.config import VocabularyConfig
+from pipeline.settings import Settings
 from pipeline.store import open_store
 from pipeline.vocabulary.build import build_vocabulary
 if __name__ == "__main__":

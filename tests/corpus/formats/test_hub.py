@@ -12,11 +12,11 @@ from typing import Any
 import datasets
 import pytest
 
-from pipeline.config import Settings
 from pipeline.corpus.formats.hub import HubShard, read_huggingface
 from pipeline.corpus.formats.rows import Row
 from pipeline.corpus.inventory import inventory
 from pipeline.errors import InputError
+from pipeline.settings import Settings
 from tests.texts import lines, source, write
 
 
@@ -102,7 +102,8 @@ def test_a_dataset_of_the_hub_has_its_format(tmp_path: Path) -> None:
 
 READ = """
 import json, sys
-from pipeline.config import Settings, Source
+from pipeline.config import Source
+from pipeline.settings import Settings
 from pipeline.corpus.formats.hub import read_huggingface
 from pipeline.corpus.inventory import inventory
 from pipeline.errors import InputError

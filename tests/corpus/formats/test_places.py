@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import Settings
 from pipeline.corpus.formats import places
 from pipeline.corpus.formats.rows import Row
 from pipeline.corpus.ingest import corpus_recipe, ingest_corpus
 from pipeline.corpus.inventory import InputFile, inventory
 from pipeline.corpus.sources import read_jsonl, read_parquet, read_text
 from pipeline.errors import InputError, StoreError
+from pipeline.settings import Settings
 from pipeline.store import Input, Store
 from tests.conftest import BUCKET
 from tests.faults import Faults

@@ -1,0 +1,92 @@
+"""What a plan costs on this machine's kind of device: hours by a measured speed, memory by measured passes.
+
+A speed that is known from elsewhere takes the measurement's place: for planning on a laptop what a cluster will do.
+"""
+
+from dataclasses import dataclass
+
+from pipeline.pretraining.planning.flops import flops_per_token
+from pipeline.pretraining.planning.forecast import PhasePlan, TrainingPlan
+
+HOUR_S = 3_600
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of a plan."""
+
+    device: str
+    """What was measured."""
+    tokens_per_second: tuple[float, ...]
+    """Of a device, in each phase."""
+    update_seconds: float
+    """Of an optimizer step, as a rank takes it."""
+    matrix_rate: float | None
+    """FLOP/s of the device at best; None where it wasn't measured."""
+    pass_bytes: tuple[float, ...]
+    """What the passes of each phase's micro-batches take."""
+    fitting: tuple[int, ...]
+    """Samples that fit into this device's free memory at once, in each phase."""
+    free_bytes: float
+
+    def hours(self, plan: TrainingPlan) -> tuple[float, ...]:
+        """Of each phase."""
+        return tuple(
+            phase.steps * self._step_seconds(phase, speed, plan.devices) / HOUR_S
+            for phase, speed in zip(plan.phases, self.tokens_per_second, strict=True)
+        )
+
+    def _step_seconds(self, phase: PhasePlan, tokens_per_second: float, devices: int) -> float:
+        return phase.train_batch_size * phase.lengths.mean / tokens_per_second / devices + self.update_seconds
+
+    def share_of_peak(self, plan: TrainingPlan) -> float | None:
+        """Over all phases: the time that their FLOPs would take at best, and what the passes take."""
+        if self.matrix_rate is None:
+            return None
+        seconds = sum(phase.tokens / speed for phase, speed in zip(plan.phases, self.tokens_per_second, strict=True))
+        return plan.flops / self.matrix_rate / seconds
+
+
+def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> Costs:
+    """Measure on this machine's device; with `tokens_per_second` of the first phase, known from elsewhere, memory only.
+
+    Takes some seconds a phase.
+    """
+    import torch
+
+    from pipeline.pretraining.planning.memory import available_bytes, largest_micro_batch
+    from pipeline.pretraining.planning.rehearsal import (
+        dtype_of,
+        matrix_rate,
+        measured_speed,
+        needed_memory,
+        rehearsed_model,
+    )
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config, size, share = plan.config, plan.data.vocabulary_size, plan.predicted_share
+    free, state = available_bytes(device, 1), plan.state.total
+    model = rehearsed_model(config, size, device)
+    needed = [needed_memory(model, phase.lengths, share, device) for phase in plan.phases]
+    del model
+    speeds, updates, rate = list[float](), [0.0], None
+    if tokens_per_second is None:
+        for phase in plan.phases:
+            speed = measured_speed(config, size, phase.lengths, share, phase.micro_batch_size, device)
+            speeds.append(speed.tokens_per_second)
+            updates.append(speed.update_seconds / (plan.devices if plan.zero_stage else 1))
+        rate = matrix_rate(dtype_of(config), device)
+    else:
+        first = flops_per_token(config, size, plan.phases[0].lengths, share)
+        speeds = [tokens_per_second * first / phase.flops_a_token for phase in plan.phases]
+    return Costs(
+        device=torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
+        tokens_per_second=tuple(speeds),
+        update_seconds=max(updates),
+        matrix_rate=rate,
+        pass_bytes=tuple(each.of(phase.micro_batch_size) for each, phase in zip(needed, plan.phases, strict=True)),
+        fitting=tuple(largest_micro_batch(each, state, free) for each in needed),
+        free_bytes=free,
+    )

@@ -1,0 +1,287 @@
+"""Which checkpoints are taken, kept, put off and published; what of a training they hold."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertForPreTraining as TheirBert
+
+import pipeline
+from pipeline.config import PretrainingConfig
+from pipeline.errors import ConfigError, StoreError
+from pipeline.pretraining.checkpoints.checkpoint import Checkpoints, is_due
+from pipeline.pretraining.checkpoints.fragments import Place
+from pipeline.pretraining.checkpoints.storing import step_of
+from pipeline.pretraining.job import SCHEMA
+from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.optimizer import make_optimizer
+from pipeline.pretraining.publish import publish_snapshot
+from pipeline.store import Artifact, Recipe, Store, Work
+from tests.pretraining.checkpoints.waiting import eventually
+from tests.small import Small
+
+ALONE = Place(rank=0, world=1, zero_stage=0)
+
+
+class Training:
+    """What DeepSpeed's engine is without ZeRO in fp32: the module and torch's own optimizer. Steps are drawn."""
+
+    def __init__(self, config: PretrainingConfig, vocabulary_size: int, folder: Path) -> None:
+        self.module = BertForPreTraining(config, vocabulary_size)
+        self.optimizer = make_optimizer(self.module, config)
+        self.device = torch.device("cpu")
+        self.curve = folder / "curve.jsonl"
+        self.curve.touch()
+        self.steps = 0
+
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            generator = torch.Generator().manual_seed(self.steps)
+            for parameter in self.module.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            self.optimizer.step()
+            names = ("masked_lm_loss", "masked_lm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
+            values = ", ".join(f'"{name}": 0.5' for name in names)
+            with self.curve.open("a") as lines:
+                lines.write(f'{{"step": {self.steps}, "loss": 1.0, "tokens": 9, {values}}}\n')
+            self.steps += 1
+
+
+@pytest.fixture
+def size(small: Small) -> int:
+    found: int = small.store.manifest(small.dataset).totals["vocabulary_size"]
+    return found
+
+
+@pytest.fixture
+def training(tiny: PretrainingConfig, size: int, tmp_path: Path) -> Training:
+    return Training(tiny, size, tmp_path)
+
+
+def recipe_of(config: PretrainingConfig, small: Small) -> Recipe:
+    return Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))
+
+
+@pytest.fixture
+def work(tiny: PretrainingConfig, small: Small, fresh: Store) -> Work:
+    return fresh.work(recipe_of(tiny, small))
+
+
+class SlowWork:
+    """A `Work` whose files aren't stored before they may be."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.may_go_on = threading.Event()
+
+    def add(self, source: Path, path: str) -> Any:
+        assert self.may_go_on.wait(60)
+        return self.work.add(source, path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.work, name)
+
+
+@pytest.fixture
+def slow(work: Work) -> Iterator[SlowWork]:
+    slow = SlowWork(work)
+    yield slow
+    slow.may_go_on.set()
+
+
+def steps_in(work: Work) -> list[int]:
+    return [step for name in work.names() if (step := step_of(name)) is not None]
+
+
+def test_weights_moments_and_adams_step_come_back_bit_for_bit(
+    training: Training,
+    tiny: PretrainingConfig,
+    size: int,
+    fresh: Store,
+    work: Work,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    training.step(3)
+    before = Checkpoints(fresh, work, ALONE, tmp_path, tiny)
+    assert before.load() is None
+    before.save(training, 3, training.curve)
+    training.step(2)  # what was copied is no longer what the optimizer has
+    assert before.drain(60)
+
+    resume = Checkpoints(fresh, work, ALONE, tmp_path, tiny).load()
+    assert resume is not None
+    assert (resume.step, len(resume.curve.read_text().splitlines())) == (3, 3)
+    again = Training(tiny, size, tmp_path_factory.mktemp("again"))
+    resume.fill(again.module)
+    resume.restore(again, ALONE)
+    again.steps = 3
+    again.step(2)
+    for (name, one), (_, other) in zip(training.module.named_parameters(), again.module.named_parameters()):
+        assert torch.equal(one, other), name
+
+
+def test_the_last_ones_and_every_so_often_one_are_kept(
+    training: Training, tiny: PretrainingConfig, fresh: Store, work: Work, tmp_path: Path
+) -> None:
+    config = tiny.model_copy(update={"keep_checkpoints": 2, "keep_every": 3})
+    checkpoints = Checkpoints(fresh, work, ALONE, tmp_path, config)
+    checkpoints.load()
+    for step in range(1, 9):
+        training.step()
+        checkpoints.save(training, step, training.curve)
+        assert checkpoints.drain(60)
+    assert steps_in(work) == [8, 7, 6, 3]
+    assert all(step_of(name) is not None for name in work.names()), "the parts of what is whole are gone"
+
+
+def test_what_lies_ahead_of_a_new_checkpoint_is_forgotten_for_it_was_passed_over(
+    training: Training, tiny: PretrainingConfig, fresh: Store, work: Work, tmp_path: Path
+) -> None:
+    damaged = {"step": 9, "world": 1, "optimizer_step": 9.0, "parameters": {}, "snapshot": False}
+    work.commit("step-000000009", [], damaged)
+    checkpoints = Checkpoints(fresh, work, ALONE, tmp_path, tiny.model_copy(update={"keep_checkpoints": 1}))
+    assert checkpoints.load() is None
+    training.step(4)
+    checkpoints.save(training, 4, training.curve)
+    assert checkpoints.drain(60)
+    assert steps_in(work) == [4]
+
+
+def test_one_that_is_due_while_the_last_is_under_way_is_put_off_and_training_goes_on(
+    training: Training,
+    tiny: PretrainingConfig,
+    fresh: Store,
+    slow: SlowWork,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    checkpoints = Checkpoints(fresh, slow, ALONE, tmp_path, tiny)  # type: ignore[arg-type]
+    checkpoints.load()
+    training.step(2)
+    checkpoints.save(training, 2, training.curve)
+    assert not checkpoints.drain(0.05)
+    training.step(2)
+    checkpoints.save(training, 4, training.curve)
+    assert "the checkpoint of step 4 is put off: that of step 2 is still being stored" in caplog.text
+    assert checkpoints.status["checkpoint_step"] == 2
+    slow.may_go_on.set()
+    assert checkpoints.drain(60)
+    training.step(2)
+    checkpoints.save(training, 6, training.curve)
+    assert checkpoints.drain(60)
+    assert steps_in(slow.work) == [6, 2]
+
+
+def test_what_failed_is_in_the_line_of_progress_until_it_is_stored(
+    training: Training, tiny: PretrainingConfig, fresh: Store, slow: SlowWork, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(fresh, slow, ALONE, tmp_path, tiny)  # type: ignore[arg-type]
+    checkpoints.load()
+    real, slow.work = slow.work, SimpleNamespace(add=_unreachable)  # type: ignore[assignment]
+    slow.may_go_on.set()
+    training.step(2)
+    checkpoints.save(training, 2, training.curve)
+    assert eventually(lambda: "checkpoint_trouble" in checkpoints.status)
+    assert checkpoints.status["checkpoint_trouble"] == "the checkpoint of step 2 isn't stored yet: nobody answers"
+    slow.work = real
+    assert checkpoints.drain(60)
+    assert "checkpoint_trouble" not in checkpoints.status
+    assert steps_in(real) == [2]
+
+
+def _unreachable(source: Path, path: str) -> None:
+    raise StoreError("nobody answers")
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_in_one_sentence(
+    training: Training, tiny: PretrainingConfig, size: int, fresh: Store, work: Work, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(fresh, work, ALONE, tmp_path, tiny)
+    checkpoints.load()
+    training.step()
+    checkpoints.save(training, 1, training.curve)
+    assert checkpoints.drain(60)
+    resume = checkpoints.load()
+    assert resume is not None
+    wider = BertForPreTraining(tiny.model_copy(update={"intermediate_size": 128}), size)
+    with pytest.raises(ConfigError, match=r"of another architecture: layers\.\d\.\S+ is \(\S+.*\) there and \(1?\d+"):
+        resume.fill(wider)
+
+
+def test_a_snapshot_is_an_artifact_of_its_step_while_training_goes_on(
+    training: Training,
+    tiny: PretrainingConfig,
+    small: Small,
+    fresh: Store,
+    work: Work,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tiny.model_copy(update={"snapshots": (0.5, 0.2), "max_steps": 10, "keep_checkpoints": 1, "keep_every": 4})
+    assert config.snapshot_steps == (2, 5)
+    assert (
+        recipe_of(config, small).fingerprint == recipe_of(tiny.model_copy(update={"max_steps": 10}), small).fingerprint
+    )
+    recipe = recipe_of(config, small)
+
+    def publish(step: int, weights: dict[str, torch.Tensor], curve: Path) -> Artifact:
+        return publish_snapshot(recipe, step, weights, curve, store=fresh, producer={"world": 1})
+
+    checkpoints = Checkpoints(fresh, fresh.work(recipe), ALONE, tmp_path, config, publish)
+    checkpoints.load()
+    for step in (2, 4, 6):  # that of step 5 is made of the next that is taken
+        training.step(2)
+        checkpoints.save(training, step, training.curve)
+        assert checkpoints.drain(60)
+    version = recipe.version
+    assert checkpoints.status["snapshot"] == f"pretraining/tiny@{version}:step=6"
+    assert [each.version for each in fresh.listing("pretraining")] == [f"{version}:step=2", f"{version}:step=6"]
+    artifact = fresh.resolve(f"pretraining/tiny@{version[:6]}:step=6")
+    manifest = fresh.manifest(artifact)
+    assert (manifest.totals["steps"], manifest.totals["tokens"]) == (6, 54)
+    assert fresh.parent(artifact, "dataset") == small.dataset
+    assert fresh.aliases.current("pretraining", "tiny", "latest") is None
+    monkeypatch.setenv("BERTMILL_HOME", str(fresh.settings.home))
+    loaded = pipeline.load(artifact.reference)
+    assert isinstance(loaded, TheirBert)
+    assert torch.equal(loaded.cls.predictions.transform.dense.weight, training.module.transform.weight)
+
+
+def test_a_snapshot_that_a_killed_run_had_not_published_is_made_by_the_next(
+    training: Training,
+    tiny: PretrainingConfig,
+    fresh: Store,
+    work: Work,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.pretraining.checkpoints.checkpoint.PATIENCE_S", 0.0)
+    config = tiny.model_copy(update={"snapshots": (0.5,)})
+    made = list[int]()
+
+    def publish(step: int, weights: dict[str, torch.Tensor], curve: Path) -> Artifact:
+        made.append(step)
+        if len(made) == 1:
+            raise StoreError("nobody answers")
+        return Artifact("pretraining", "tiny", "v", "", "")
+
+    checkpoints = Checkpoints(fresh, work, ALONE, tmp_path, config, publish)
+    checkpoints.load()
+    training.step(6)
+    checkpoints.save(training, 6, training.curve)
+    assert eventually(lambda: "nobody answers" in checkpoints.status.get("checkpoint_trouble", ""))
+    checkpoints.close()
+    Checkpoints(fresh, work, ALONE, tmp_path, config, publish).load()
+    assert made == [6, 6]
+
+
+@pytest.mark.parametrize(("step", "due"), [(4, True), (5, True), (6, False), (8, True), (12, False)])
+def test_one_is_due_at_intervals_and_at_snapshots_but_not_at_the_end(
+    step: int, due: bool, tiny: PretrainingConfig
+) -> None:
+    assert is_due(tiny.model_copy(update={"checkpoint_every": 4, "snapshots": (0.4,)}), step) == due

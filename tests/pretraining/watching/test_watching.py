@@ -1,0 +1,117 @@
+"""What can be watched of a training: JSON lines, TensorBoard, held-out scores, and whether it can learn at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pipeline.config import PretrainingConfig
+from pipeline.dataset.samples import Samples
+from pipeline.errors import TrainingError
+from pipeline.pretraining.checkpoints.checkpoint import Place
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.watching.overfit import overfit_one_batch
+from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation
+from pipeline.pretraining.weights.export import load_pretrained
+from pipeline.store import Artifact
+from tests.pretraining.test_loop import curve_of
+from tests.small import Small, store_of
+
+
+@pytest.fixture(scope="module")
+def watched(small: Small, tiny: PretrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Path]:
+    """A training with TensorBoard, validated every five steps on 20 samples, and the folder of its events."""
+    folder = tmp_path_factory.mktemp("events")
+    store = store_of(small.store.settings.home, BERTMILL_TENSORBOARD=str(folder))
+    config = tiny.model_copy(update={"validate_every": 5, "validation_samples": 20})
+    return pretrain(config, small.dataset, store=store, force=True), folder
+
+
+def test_lines_of_progress_are_kept_beside_the_log_with_what_depends_on_time(
+    watched: tuple[Artifact, Path], small: Small
+) -> None:
+    fingerprint = small.store.manifest(watched[0]).fingerprint[:12]
+    (path,) = (small.store.settings.home / "logs").glob(f"*-{fingerprint}.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    steps = [line["step"] for line in lines if "step" in line][-3:]
+    assert steps == [4, 9, 11], "every five steps, and the last"
+    last = lines[-1]
+    assert last["tokens_per_second"] > 0
+    assert 0 < last["peak_share"] < 1
+    assert 0 <= last["loader_wait_share"] < 1
+
+
+def test_tensorboard_has_losses_and_held_out_scores_by_step(watched: tuple[Artifact, Path], small: Small) -> None:
+    artifact, folder = watched
+    (run,) = folder.iterdir()
+    events = EventAccumulator(str(run))
+    events.Reload()
+    curve = curve_of(small, artifact)
+    assert [event.step for event in events.Scalars("train/loss")] == [4, 9, 11]
+    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(
+        [curve[step]["loss"] for step in (4, 9, 11)], rel=1e-5
+    )
+    assert {"train/peak_share", "validation/masked_lm_loss", "train/learning_rate"} <= set(events.Tags()["scalars"])
+
+
+def test_held_out_scores_come_every_so_often_and_at_the_end_at_15_percent(
+    watched: tuple[Artifact, Path], small: Small, tiny: PretrainingConfig, tmp_path: Path
+) -> None:
+    artifact, _ = watched
+    scores = {line["step"]: line["validation"] for line in curve_of(small, artifact) if "validation" in line}
+    assert list(scores) == [4, 9, 11]
+    small.store.export(artifact, tmp_path / "exported")
+    model = load_pretrained(tmp_path / "exported", tiny)
+    for micro_batch_size in (8, 3):
+        alone = scored(model, small, micro_batch_size=micro_batch_size)
+        assert flat(scores[11]) == pytest.approx(flat(alone), rel=1e-5)
+
+
+def flat(scores: dict[str, Any]) -> dict[str, float]:
+    by_length = scores["masked_lm_loss_by_length"]
+    return {name: value for name, value in scores.items() if value is not by_length} | by_length
+
+
+def scored(model: Any, small: Small, **of: Any) -> dict[str, Any]:
+    """What one process says of the exported weights."""
+
+    class Bare:
+        device = torch.device("cpu")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+            return model(*arguments, **keywords)
+
+    samples = Samples(small.store, small.dataset, "heldout", masked_lm_prob=MASKED_LM_PROB)
+    validation = Validation({"small": samples}, **{"limit": 20, "micro_batch_size": 8, "place": Place(0, 1, 0)} | of)
+    return validation.scores(Bare())
+
+
+def test_overfitting_one_batch_learns_it_by_heart_and_publishes_nothing(small: Small, tiny: PretrainingConfig) -> None:
+    before = set(small.store.settings.home.rglob("manifest.json"))
+    lines: list[str] = []
+    overfit_one_batch(tiny, small.dataset, store=small.store, tell=lines.append)
+    *_, verdict = lines
+    assert verdict.startswith("learned by heart")
+    assert set(small.store.settings.home.rglob("manifest.json")) == before
+
+
+def test_a_rate_at_which_nothing_is_learned_ends_in_a_sentence(small: Small, tiny: PretrainingConfig) -> None:
+    slow = tiny.model_copy(update={"learning_rate": 1e-7})
+    with pytest.raises(TrainingError, match=r"not learned by heart. Try another pretraining.learning_rate \(1e-07"):
+        overfit_one_batch(slow, small.dataset, store=small.store, tell=print, steps=12)
+
+
+def test_another_masking_rate_is_that_of_validation_whatever_the_dataset_has(small: Small) -> None:
+    from pipeline.dataset.batches import rows_batch
+
+    rows = np.arange(50)
+    plain = rows_batch(Samples(small.store, small.dataset, "heldout"), rows)
+    twice = rows_batch(Samples(small.store, small.dataset, "heldout", masked_lm_prob=0.3), rows)
+    assert twice.predictions == pytest.approx(2 * plain.predictions, rel=0.1)
