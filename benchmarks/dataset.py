@@ -39,7 +39,7 @@ from typing import Any
 
 from dataset_peers import PEERS, Row, timed
 
-MB: dict[str, list[float]] = {"speed": [100], "workers": [400], "memory": [50, 100, 200]}
+MB: dict[str, list[float]] = {"speed": [100], "workers": [1000], "memory": [100, 500, 3000]}
 LONG = 5_000_000
 """Bytes of a long document."""
 
