@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PretrainingConfig
+from pipeline.pretraining.watching.curve import CURVE
 from pipeline.pretraining.weights.export import save_pretrained
 from pipeline.store import Artifact, Draft, Recipe, Store
 from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
@@ -19,7 +20,6 @@ from pipeline.vocabulary.tokenizer import TOKENIZER_FILES
 if TYPE_CHECKING:
     from torch import Tensor
 
-CURVE = "curve.jsonl"
 LAST_STEPS = 100
 
 

@@ -32,7 +32,8 @@ from pipeline.pretraining.checkpoints.fragments import (
     restore_fragments,
 )
 from pipeline.pretraining.checkpoints.stored import StoredFragments, file_name
-from pipeline.pretraining.checkpoints.storing import CURVE, Snapshot, Storing, step_of, whole_name
+from pipeline.pretraining.checkpoints.storing import Snapshot, Storing, step_of, whole_name
+from pipeline.pretraining.watching.curve import CURVE
 from pipeline.store import Artifact, FileEntry, Store, Work
 
 __all__ = ["Checkpoints", "Place", "Publish", "Resume", "is_due"]

@@ -21,9 +21,9 @@ from torch import Tensor
 from pipeline.errors import StoreError
 from pipeline.pretraining.checkpoints.fragments import Fragment, Place
 from pipeline.pretraining.checkpoints.stored import file_name, write_fragments
+from pipeline.pretraining.watching.curve import CURVE
 from pipeline.store import FileEntry, Work
 
-CURVE = "curve.jsonl"
 SPARE_BYTES = 64 << 20
 """Left free on the scratch disk, for the curve and the logs, which must go on."""
 LEAVE_S = 5.0

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+CURVE = "curve.jsonl"
 log = logging.getLogger("bertmill")
 
 
