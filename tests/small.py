@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +53,16 @@ def small_rows(documents: int = 150) -> list[dict[str, str]]:
     return rows
 
 
-def small_home(home: Path, rows: list[dict[str, str]] | None = None) -> Small:
-    """Make corpus, vocabulary and dataset in the store of that home."""
+def small_home(home: Path, rows: list[dict[str, str]] | None = None, names: Sequence[str] = ("small",)) -> Small:
+    """Make corpus, vocabulary and dataset in the store of that home; sources of those names have a share of it each."""
     home.mkdir(parents=True, exist_ok=True)
-    path = home / "small.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows or small_rows()), encoding="utf-8")
+    rows, sources = rows or small_rows(), list[Source]()
+    for number, name in enumerate(names):
+        own = rows[number * len(rows) // len(names) : (number + 1) * len(rows) // len(names)]
+        (path := home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own), encoding="utf-8")
+        sources.append(Source(path=str(path), format="jsonl", name=name, licence="CC0-1.0"))
     store = store_of(home)
-    source = Source(path=str(path), format="jsonl", name="small", licence="CC0-1.0")
-    corpus = ingest_corpus(CorpusConfig(name="small", sources=(source,), heldout_share=0.3), store=store)
+    corpus = ingest_corpus(CorpusConfig(name="small", sources=tuple(sources), heldout_share=0.3), store=store)
     vocabulary = build_vocabulary(VocabularyConfig(name="small", size=150), corpus, store=store)
     dataset = build_dataset(DatasetConfig(name="small", max_seq_length=48), corpus, vocabulary, store=store)
     return Small(store, corpus, vocabulary, dataset)

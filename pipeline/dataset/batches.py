@@ -76,10 +76,10 @@ def step_batches(
 
 
 def heldout_batches(samples: Samples, *, limit: int, micro_batch_size: int) -> Iterator[Batch]:
-    """The first `limit` samples in order, always under the masks of epoch 0."""
-    count = min(limit, len(samples))
-    for start in range(0, count, micro_batch_size):
-        yield rows_batch(samples, np.arange(start, min(start + micro_batch_size, count)))
+    """`limit` samples, the first of each source in order, always under the masks of epoch 0."""
+    rows = samples.origins.first(min(limit, len(samples)))
+    for start in range(0, len(rows), micro_batch_size):
+        yield rows_batch(samples, rows[start : start + micro_batch_size])
 
 
 def rows_batch(samples: Samples, rows: Ids, epoch: int = 0) -> Batch:

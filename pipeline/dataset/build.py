@@ -17,6 +17,7 @@ from pipeline.dataset.card import card_of, check_gates
 from pipeline.dataset.entries import Entries
 from pipeline.dataset.google import make_google_samples
 from pipeline.dataset.masking import MASKERS
+from pipeline.dataset.origins import runs_of
 from pipeline.dataset.sampling import SCHEMA, Source, Unit, make_samples
 from pipeline.dataset.since import earlier_corpus, select_since
 from pipeline.dataset.tokens import tokenise_shard
@@ -91,6 +92,7 @@ def build_dataset(
                 "rows": rows,
                 "tokens": {split: cards[split]["tokens"] for split in SPLITS},
                 "max_seq_length": config.max_seq_length,
+                "sources": {split: runs_of(sources[split].tokens, samples[split]) for split in SPLITS},
                 **entries.record(),
             },
             metrics=cards,

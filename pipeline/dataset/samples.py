@@ -19,6 +19,7 @@ from pipeline.config import DatasetConfig
 from pipeline.dataset.gathering import COLUMNS, addresses_of
 from pipeline.dataset.masking import Masking
 from pipeline.dataset.order import WINDOW
+from pipeline.dataset.origins import Origins
 from pipeline.dataset.randomness import Purpose, stream_key
 from pipeline.dataset.rows import Rows, read_rows
 from pipeline.errors import CorruptArtifact, StoreError
@@ -66,6 +67,7 @@ class Samples:
         vocabulary = manifest.parent("vocabulary")
         self.vocabulary = vocabulary.digest if vocabulary else ""
         """What tells whether ids of two datasets mean the same."""
+        self.origins = Origins(totals.get("sources", {}).get(split, ()))
         self._store = store
         self._files = manifest.matching(f"{split}/")
         self.sizes = np.array([entry.rows or 0 for entry in self._files], np.int64)

@@ -30,7 +30,11 @@ def sample_texts(dataset: Artifact, count: int, store: Store) -> Iterator[str]:
     samples = Samples(store, dataset)
     count = min(count, len(samples))
     batch = rows_batch(samples, np.arange(count) * len(samples) // count)
-    yield from batch_samples(batch, [f"sample {index:,}" for index in batch.indices], samples, store)
+    titles = [f"sample {index:,}" for index in batch.indices]
+    if len(names := samples.origins.names) > 1:
+        of = samples.origins.of(batch.indices)
+        titles = [f"{title} of {names[number]}" for title, number in zip(titles, of, strict=True)]
+    yield from batch_samples(batch, titles, samples, store)
 
 
 def batch_samples(batch: Batch, titles: Sequence[str], samples: Samples, store: Store) -> Iterator[str]:

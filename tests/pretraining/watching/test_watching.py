@@ -10,16 +10,25 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.config import PretrainingConfig
+from pipeline.dataset.batches import rows_batch
+from pipeline.dataset.origins import Origins
 from pipeline.dataset.samples import Samples
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoints.checkpoint import Place
+from pipeline.pretraining.model import BertForPreTraining, TensorBatch
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation
 from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.store import Artifact
 from tests.pretraining.test_loop import curve_of
-from tests.small import Small, store_of
+from tests.small import Small, small_home, store_of
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Of two sources: texts before 1860, and those after, which have other words."""
+    return small_home(tmp_path_factory.mktemp("sourced") / "home", names=("old", "new"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +64,8 @@ def test_tensorboard_has_losses_and_held_out_scores_by_step(watched: tuple[Artif
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(
         [curve[step]["loss"] for step in (4, 9, 11)], rel=1e-5
     )
-    assert {"train/peak_share", "validation/masked_lm_loss", "train/learning_rate"} <= set(events.Tags()["scalars"])
+    tags = {"train/peak_share", "validation/masked_lm_loss_by_source/old", "train/learning_rate"}
+    assert tags <= set(events.Tags()["scalars"])
 
 
 def test_held_out_scores_come_every_so_often_and_at_the_end_at_15_percent(
@@ -72,8 +82,9 @@ def test_held_out_scores_come_every_so_often_and_at_the_end_at_15_percent(
 
 
 def flat(scores: dict[str, Any]) -> dict[str, float]:
-    by_length = scores["masked_lm_loss_by_length"]
-    return {name: value for name, value in scores.items() if value is not by_length} | by_length
+    return dict(
+        pair for name, value in scores.items() for pair in (value if isinstance(value, dict) else {name: value}).items()
+    )
 
 
 def scored(model: Any, small: Small, **of: Any) -> dict[str, Any]:
@@ -88,9 +99,44 @@ def scored(model: Any, small: Small, **of: Any) -> dict[str, Any]:
         def __call__(self, *arguments: Any, **keywords: Any) -> Any:
             return model(*arguments, **keywords)
 
-    samples = Samples(small.store, small.dataset, "heldout", masked_lm_prob=MASKED_LM_PROB)
-    validation = Validation({"small": samples}, **{"limit": 20, "micro_batch_size": 8, "place": Place(0, 1, 0)} | of)
-    return validation.scores(Bare())
+    defaults = {"datasets": {"small": heldout(small)}, "limit": 20, "micro_batch_size": 8, "place": Place(0, 1, 0)}
+    return Validation(**defaults | of).scores(Bare())
+
+
+def heldout(small: Small) -> Samples:
+    return Samples(small.store, small.dataset, "heldout", masked_lm_prob=MASKED_LM_PROB)
+
+
+def test_losses_by_source_are_those_of_their_own_samples_and_average_to_the_whole(
+    watched: tuple[Artifact, Path], small: Small, tiny: PretrainingConfig, tmp_path: Path
+) -> None:
+    scores = curve_of(small, watched[0])[-1]["validation"]
+    small.store.export(watched[0], tmp_path / "exported")
+    model = load_pretrained(tmp_path / "exported", tiny).eval()
+    samples = heldout(small)
+    rows = samples.origins.first(20)
+    by_source = {}
+    for number, name in enumerate(samples.origins.names):
+        batch = rows_batch(samples, rows[samples.origins.of(rows) == number])
+        with torch.no_grad():
+            by_source[name] = model(TensorBatch.of(batch, torch.device("cpu")), reduction="none").masked_lm
+    assert {name: len(losses) > 20 for name, losses in by_source.items()} == {"new": True, "old": True}
+    for name, losses in by_source.items():
+        assert scores["masked_lm_loss_by_source"][name] == pytest.approx(float(losses.mean()), rel=1e-5)
+    assert scores["masked_lm_loss"] == pytest.approx(float(torch.cat(list(by_source.values())).mean()), rel=1e-5)
+
+
+def test_a_mixture_is_told_by_all_its_sources_unless_one_dataset_cant_say(
+    small: Small, tiny: PretrainingConfig
+) -> None:
+    model = BertForPreTraining(tiny, small.store.manifest(small.dataset).totals["vocabulary_size"])
+    several, other, unknown = heldout(small), heldout(small), heldout(small)
+    other.origins, unknown.origins = Origins([("new", 1), ("notes", len(other) - 1)]), Origins([])
+    mixed = scored(model, small, datasets={"a": several, "b": other}, limit=40)
+    assert list(mixed["masked_lm_loss_by_source"]) == ["new", "notes", "old"]
+    assert list(mixed["masked_lm_loss_by_dataset"]) == ["a", "b"]
+    mixed = scored(model, small, datasets={"a": several, "b": unknown}, limit=40)
+    assert "masked_lm_loss_by_source" not in mixed
 
 
 def test_overfitting_one_batch_learns_it_by_heart_and_publishes_nothing(small: Small, tiny: PretrainingConfig) -> None:
@@ -109,8 +155,6 @@ def test_a_rate_at_which_nothing_is_learned_ends_in_a_sentence(small: Small, tin
 
 
 def test_another_masking_rate_is_that_of_validation_whatever_the_dataset_has(small: Small) -> None:
-    from pipeline.dataset.batches import rows_batch
-
     rows = np.arange(50)
     plain = rows_batch(Samples(small.store, small.dataset, "heldout"), rows)
     twice = rows_batch(Samples(small.store, small.dataset, "heldout", masked_lm_prob=0.3), rows)
