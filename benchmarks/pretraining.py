@@ -62,7 +62,7 @@ def main() -> None:
     tokens = sum(batch.tokens for batch in batches)
     fill = tokens / (given.length * sum(batch.sequences for batch in batches))
     flops = sum(flops_of(config, VOCABULARY, batch) for batch in batches)
-    peak = matrix_rate(dtype_of(config), device)
+    peak = matrix_rate(dtype_of(config, device), device)
     print(f"{given.model}, length {given.length}, fill {fill:.2f}, {tokens:,} tokens a step, {peak / 1e12:.2f} TFLOP/s")
     sides = {name: SIDES[name](config, batches, device) for name in given.sides.split(",")}
     for name, step in sides.items():

@@ -450,8 +450,9 @@ class PretrainingConfig(Table):
     """Decoupled; biases and LayerNorm weights have none."""
     gradient_clipping: Annotated[float, Field(gt=0)] = 1.0
     """Largest global norm of a step's gradient."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the weights in the forward and backward pass; the optimizer's are always fp32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the weights in the forward and backward pass; the optimizer's are always fp32. bf16 is for CPUs and for GPUs
+    since NVIDIA's Ampere; fp16, with a loss scale that finds itself, for GPUs before it (V100, T4)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 12_345
     """Of the initial weights, the order of samples and dropout."""
 

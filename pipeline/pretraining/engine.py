@@ -34,6 +34,10 @@ OWNED = {
     "zero_allow_untested_optimizer": "nothing: the optimizer is bertmill's",
 }
 """Keys of DeepSpeed's that our config decides, and what of it to set instead."""
+FP16 = {"enabled": True, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False}
+"""DeepSpeed's own scale is 1, for ours is in the loss (loss_scale.py); its other keys are of a scale that it finds."""
+NUMBERS: dict[str, tuple[int, int | None]] = {"stage": (0, 3), "reduce_bucket_size": (0, None)}
+"""Of `zero_optimization`, what is read here before DeepSpeed checks it, and its least and most."""
 
 
 def systems_config(name_or_path: str) -> dict[str, Any]:
@@ -50,7 +54,23 @@ def systems_config(name_or_path: str) -> dict[str, Any]:
             raise ConfigError(
                 f"The DeepSpeed config {path} sets {key!r}, which the preset owns. Remove it there; set {OWNED[key]}."
             )
+    _check_zero(path, config.get("zero_optimization", {}))
     return config
+
+
+def _check_zero(path: Path, zero: Any) -> None:
+    """ConfigError where a number that we read is none, or out of its range."""
+    if not isinstance(zero, dict):
+        raise ConfigError(f"The DeepSpeed config {path} sets zero_optimization to {zero!r}: it must be an object.")
+    for key, (least, most) in NUMBERS.items():
+        value = zero.get(key, least)
+        is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+        if not is_whole or value < least or (most is not None and value > most):
+            allowed = f"from {least} to {most}" if most is not None else f"of {least} or more"
+            raise ConfigError(
+                f"The DeepSpeed config {path} sets zero_optimization.{key} to {value!r}: it must be a whole number "
+                f"{allowed}."
+            )
 
 
 def _find(name_or_path: str) -> Path:
@@ -80,14 +100,14 @@ def whole_config(config: PretrainingConfig, systems: dict[str, Any], world: int)
 
     Its batch sizes only have to agree with each other, since it neither loads nor divides: samples are dealt by us.
     """
-    bf16 = config.precision == "bf16"
+    bf16, fp16 = (config.precision == each for each in ("bf16", "fp16"))
     ours: dict[str, Any] = {
         "train_batch_size": world,
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": 0.0,  # guard.py clips, in the optimizer's kernel
-        "fp16": {"enabled": False},
+        "fp16": FP16 if fp16 else {"enabled": False},
         "bf16": {"enabled": bf16, "check_grad_overflow": False},  # guard.py does, without waiting for the device
         "zero_allow_untested_optimizer": True,
     }
@@ -103,7 +123,12 @@ def check_device(config: PretrainingConfig) -> None:
     if config.precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise ConfigError(
             f'pretraining.precision is "bf16", which a {torch.cuda.get_device_name()} lacks; it came with NVIDIA\'s '
-            f'Ampere. Set it to "fp32", or take another device.'
+            f'Ampere. Set it to "fp16" or "fp32", or take another device.'
+        )
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError(
+            'pretraining.precision is "fp16", in which GPUs train, and this rank runs on a CPU. Set it to "bf16" or '
+            '"fp32", or take a GPU.'
         )
 
 
@@ -127,7 +152,7 @@ def initialise(
         whole["tensorboard"] = {"enabled": True, "output_path": str(tensorboard.parent), "job_name": tensorboard.name}
     optimizer = make_optimizer(model, config)
     # DeepSpeed 0.19 begins this by a step of zero gradients: weights decay, and Adam takes its first for its second.
-    takes_a_step = config.precision == "bf16" and zero_stage(systems) == 0
+    takes_a_step = config.precision != "fp32" and zero_stage(systems) == 0
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0 if takes_a_step else group["lr"]

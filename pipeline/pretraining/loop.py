@@ -6,6 +6,7 @@ What the ranks must agree on each step (counts, whether one was asked to stop) i
 step comes to stays on the device until a line of progress is due: nothing here waits for a GPU in between.
 """
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -75,7 +76,7 @@ def train(
     written anywhere; and where `floor_step` asks for a loss that isn't reached.
     """
     device, has_pairs = engine.device, plan.pairs != "none"
-    peak = matrix_rate(dtype_of(config), device, PEAK_S)
+    peak = matrix_rate(dtype_of(config, device), device, PEAK_S)
     hosts = dist.new_group(backend="gloo") if device.type == "cuda" else None
 
     def make(step: int) -> list[Batch]:
@@ -88,10 +89,11 @@ def train(
         predictions, sequences = counts
         return losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences, losses
 
-    before = [line["masked_lm_loss"] for line in around.curve.read()]
-    size = engine.module.vocabulary_size
-    floor = UnigramFloor(config.floor_step, make, vocabulary_size=size, device=device, losses=before)
-    guard, measures, pace = Guard(engine, config.gradient_clipping), Measures(has_pairs), Pace()
+    before, size = around.curve.read(), engine.module.vocabulary_size
+    losses_before = [line["masked_lm_loss"] for line in before]
+    floor = UnigramFloor(config.floor_step, make, vocabulary_size=size, device=device, losses=losses_before)
+    guard = Guard(engine, config.gradient_clipping, (line.get("skipped", False) for line in before))
+    measures, pace = Measures(has_pairs), Pace()
     loader = Waited(steps_ahead(make, start, len(plan), config.loader_workers))
     with closing(loader):
         for step, batches in enumerate(loader, start):
@@ -109,14 +111,14 @@ def train(
             sums = torch.zeros(4, dtype=torch.float64, device=device)
             for micro, batch in enumerate(batches):
                 loss, losses = loss_of(engine, step, counts, micro, batch)
-                engine.backward(loss * place.world, scale_wrt_gas=False)
+                engine.backward(guard.scaled(loss * place.world), scale_wrt_gas=False)
                 sums += torch.stack([each.detach().double() for each in losses])
                 around.heartbeat.beat(doing, step, micro + 1)
             dist.all_reduce(sums)
             guard.step(sums[:2])
 
             done, is_last = step + 1, step + 1 == len(plan)
-            record = {"step": step, "learning_rate": rate, "tokens": tokens}
+            record = {"step": step, "learning_rate": rate, "tokens": tokens} | guard.told
             pace.tokens, pace.places = pace.tokens + tokens, pace.places + places
             pace.flops += sum(flops_of(config, size, batch) for batch in batches)
             if validation and (done % config.validate_every == 0 or is_last):
@@ -163,7 +165,9 @@ def _failure(
 
 
 def _is_finite(record: dict[str, Any]) -> bool:
-    return bool(torch.tensor([record["loss"], record["gradient_norm"]]).isfinite().all())
+    """The gradient of a step that was skipped has no norm."""
+    norm = 0.0 if record["gradient_norm"] is None else record["gradient_norm"]
+    return math.isfinite(record["loss"]) and math.isfinite(norm)
 
 
 def _dropout_seed(seed: int, step: int, micro: int, rank: int) -> int:

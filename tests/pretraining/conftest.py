@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pipeline.config import PretrainingConfig
+from pipeline.launching import LAUNCHERS
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.store import Artifact, Store
+from tests.pretraining.fp16_worker import launch_in_fp16
 from tests.small import Small, small_home, untrained_copy
 
 TINY = PretrainingConfig(
@@ -50,8 +52,12 @@ def training(small: Small) -> Training:
 
     @cache
     def run(items: tuple[tuple[str, Any], ...]) -> Artifact:
-        # Forced, for the ZeRO stage and the micro-batch are no part of the fingerprint.
-        return pretrain(TINY.model_copy(update=dict(items)), small.dataset, store=small.store, force=True)
+        config = TINY.model_copy(update=dict(items))
+        with pytest.MonkeyPatch.context() as patch:
+            if config.precision == "fp16":
+                patch.setitem(LAUNCHERS, "local", launch_in_fp16)
+            # Forced, for the ZeRO stage and the micro-batch are no part of the fingerprint.
+            return pretrain(config, small.dataset, store=small.store, force=True)
 
     return lambda **changes: run(tuple(sorted(changes.items())))
 

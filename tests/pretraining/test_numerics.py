@@ -27,6 +27,7 @@ STEPS = 20
 MICRO_BATCH = 7
 """Of 30 samples a step: three micro-batches for each of two ranks."""
 CPU = torch.device("cpu")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class Plain:
     last: dict[str, Tensor]
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16"])
+@pytest.fixture(scope="module", params=["fp32", "bf16", "fp16"])
 def plain(request: pytest.FixtureRequest, small: Small, tiny: PretrainingConfig) -> tuple[str, Plain]:
     config = tiny.model_copy(update={"max_steps": STEPS, "precision": request.param})
     return request.param, plain_torch(small, config)
 
 
 def plain_torch(small: Small, config: PretrainingConfig) -> Plain:
-    """One process: fp32 masters, gradients summed in fp32 over the micro-batches of both ranks."""
+    """One process: fp32 masters, gradients summed in fp32 over the micro-batches of both ranks; in fp16 scaled loss."""
     samples, size = Samples(small.store, small.dataset), small.store.manifest(small.dataset).totals["vocabulary_size"]
     model = BertForPreTraining(config, size)
     optimizer = make_optimizer(model, config)
@@ -53,8 +54,8 @@ def plain_torch(small: Small, config: PretrainingConfig) -> Plain:
     for group in optimizer.param_groups:
         group["params"] = [by_id[id(each)] for each in group["params"]]
     first = {name: each.detach().clone() for name, each in masters.items()}
-    if config.precision == "bf16":
-        model.bfloat16()
+    model.to(DTYPES[config.precision])
+    scale = 2.0**16 if config.precision == "fp16" else 1.0
     losses, norms = [], []
     for step in range(STEPS):
         sums = {name: torch.zeros_like(each) for name, each in masters.items()}
@@ -73,8 +74,8 @@ def plain_torch(small: Small, config: PretrainingConfig) -> Plain:
             loss = found.masked_lm / predictions + found.next_sentence / sequences
             total += float(loss.detach())
             names, weights = zip(*model.named_parameters(), strict=True)
-            for name, gradient in zip(names, torch.autograd.grad(loss, weights), strict=True):
-                sums[name] += gradient.float()
+            for name, gradient in zip(names, torch.autograd.grad(loss * scale, weights), strict=True):
+                sums[name] += gradient.float() / scale
         norm = torch.stack([each.square().sum() for each in sums.values()]).sum().sqrt()
         for name, master in masters.items():
             master.grad = sums[name] * min(1.0, config.gradient_clipping / float(norm))
@@ -93,10 +94,10 @@ def plain_torch(small: Small, config: PretrainingConfig) -> Plain:
 
 FIRST = 5
 """Steps in which rounding has not yet grown, so that a wrong gradient shows at once."""
-LOSS = {"fp32": (1e-5, 1e-5), "bf16": (3e-3, 2e-2)}
+LOSS = {"fp32": (1e-5, 1e-5), "bf16": (3e-3, 2e-2), "fp16": (3e-4, 1e-3)}
 """Of the first steps, and of all."""
-NORM = {"fp32": (1e-4, 1e-4), "bf16": (2e-2, 0.15)}
-WEIGHTS = {"fp32": 1e-3, "bf16": 0.15}
+NORM = {"fp32": (1e-4, 1e-4), "bf16": (2e-2, 0.15), "fp16": (2e-3, 1e-2)}
+WEIGHTS = {"fp32": 1e-3, "bf16": 0.15, "fp16": 2e-2}
 """Largest distance of the last weights, as a share of the way that they went."""
 
 

@@ -75,7 +75,7 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
             speed = measured_speed(config, size, phase.lengths, share, phase.micro_batch_size, device)
             speeds.append(speed.tokens_per_second)
             updates.append(speed.update_seconds / (plan.devices if plan.zero_stage else 1))
-        rate = matrix_rate(dtype_of(config), device)
+        rate = matrix_rate(dtype_of(config, device), device)
     else:
         first = flops_per_token(config, size, plan.phases[0].lengths, share)
         speeds = [tokens_per_second * first / phase.flops_a_token for phase in plan.phases]

@@ -56,23 +56,17 @@ def parameter_count(config: PretrainingConfig, vocabulary_size: int) -> int:
 
 def state_bytes(parameters: int, config: PretrainingConfig, systems: dict[str, Any], world: int) -> State:
     """What a rank of `world` holds under a DeepSpeed config, by its ZeRO stage and the precision."""
-    stage, bf16 = zero_stage(systems), config.precision == "bf16"
+    stage, half, bf16 = zero_stage(systems), config.precision != "fp32", config.precision == "bf16"
     owned = parameters / world if stage else float(parameters)
-    width = 2 if bf16 else 4
+    width = 2 if half else 4
     weights = width * (parameters / world if stage == 3 else parameters)
     gradients = width * (parameters / world if stage >= 2 else parameters)
     if bf16 and stage == 1:
         gradients += 4 * parameters  # they are summed in fp32
-    moments, masters = 8 * owned, 4 * owned if bf16 or stage else 0.0
+    moments, masters = 8 * owned, 4 * owned if half or stage else 0.0
     in_buckets = stage >= 2 or (stage == 1 and not bf16)
-    buckets = 4.0 * _bucket_size(systems) if in_buckets else 0.0
-    return State(weights, gradients, moments + masters, buckets)
-
-
-def _bucket_size(systems: dict[str, Any]) -> float:
-    """In numbers; what is none is for DeepSpeed to refuse."""
-    size = systems.get("zero_optimization", {}).get("reduce_bucket_size", BUCKET)
-    return float(size) if isinstance(size, int | float) else BUCKET
+    bucket = systems.get("zero_optimization", {}).get("reduce_bucket_size", BUCKET)
+    return State(weights, gradients, moments + masters, 4.0 * bucket if in_buckets else 0.0)
 
 
 def available_bytes(device: "torch.device", ranks_here: int) -> float:
@@ -157,7 +151,7 @@ def needed_here(
     from pipeline.pretraining.planning.rehearsal import dtype_of, needed_memory
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trained = copy.deepcopy(model).to(device, dtype_of(config)).train()
+        trained = copy.deepcopy(model).to(device, dtype_of(config, device)).train()
         needed = needed_memory(trained, lengths, predicted_share, device)
     if device.type == "cuda":
         del trained

@@ -90,7 +90,7 @@ def main(path: Path) -> None:
             for batch in batches:
                 losses = engine(TensorBatch.of(batch, engine.device))
                 whole = losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences
-                engine.backward(whole, scale_wrt_gas=False)
+                engine.backward(guard.scaled(whole), scale_wrt_gas=False)
                 sums += torch.stack([each.detach().double() for each in losses])
             guard.step(sums[:2])
             masked_lm, next_sentence, right, right_pairs = sums.tolist()
