@@ -82,8 +82,9 @@ def parameter_shapes(engine: Any) -> dict[str, torch.Size]:
 
 
 def numbers_of(engine: Any, held: Held, kind: str) -> Tensor:
-    """The fragment's weights or one of its moments: a view into the optimizer. Moments are zero before Adam's first step:
-    in fp16 the first ones of a training may be skipped.
+    """The fragment's weights or one of its moments: a view into the optimizer.
+
+    Moments are zero before Adam's first step: in fp16 a training's first ones may be skipped.
     """
     if kind == WEIGHT:
         return held.of(held.master)
