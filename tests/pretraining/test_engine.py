@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from pipeline.config import PretrainingConfig
-from pipeline.errors import ConfigError
-from pipeline.pretraining.engine import OWNED, check_device, systems_config, whole_config, zero_stage
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.pretraining.engine import OWNED, systems_config, whole_config, zero_stage
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.store import Store
 from tests.small import Small
 
@@ -140,8 +141,10 @@ def test_in_fp16_deepspeeds_own_loss_scale_is_one(name: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in fp16")
-def test_fp16_is_refused_on_a_cpu() -> None:
-    with pytest.raises(
-        ConfigError, match='is "fp16", in which GPUs train, and this rank runs on a CPU. Set it to "bf16"'
-    ):
-        check_device(PretrainingConfig(name="t", precision="fp16"))
+def test_fp16_is_refused_on_a_cpu_before_the_first_step(fresh: Store, small: Small, tiny: PretrainingConfig) -> None:
+    config = tiny.model_copy(update={"precision": "fp16"})
+    told = 'is "fp16", in which GPUs train, and this rank runs on a CPU. Set it to "bf16" or "fp32", or take a GPU.'
+    with pytest.raises(TrainingError, match=told):
+        pretrain(config, small.dataset, store=fresh)
+    with pytest.raises(TrainingError, match=told):
+        overfit_one_batch(config, small.dataset, store=fresh, tell=print)
