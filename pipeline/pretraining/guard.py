@@ -26,8 +26,7 @@ class Guard:
     def __init__(self, engine: Any, max_norm: float, skipped: Iterable[bool] = ()) -> None:
         """`skipped`, for fp16: which of the steps before were, where a run goes on."""
         self.norm = torch.zeros((), device=engine.device)
-        """Of the last step's gradient, over all ranks, before it was clipped; infinite where it wasn't finite. A step
-        that is skipped leaves it."""
+        """Of the last step's gradient, over all ranks, before it was clipped; infinite where it wasn't finite."""
         self.failed = torch.zeros((), device=engine.device)
         """1 since a step whose loss or gradient was not finite, else 0; the same on all ranks."""
         self.told: dict[str, Any] = {}
@@ -54,7 +53,9 @@ class Guard:
         is_overflow = bool(self._engine.optimizer.overflow)  # on any rank; DeepSpeed has waited for it
         is_skipped = is_overflow and scale.value > LEAST
         self.told = {"loss_scale": scale.value, "skipped": is_skipped} | ({"gradient_norm": None} if is_skipped else {})
-        if is_overflow and not is_skipped:
+        if is_skipped:
+            self.norm = torch.full_like(self.norm, torch.inf)
+        elif is_overflow:
             self._take(torch.inf)
         scale.take(is_overflow)
 

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config import PretrainingConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.pretraining.engine import OWNED, systems_config, whole_config, zero_stage
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.store import Store
 from tests.small import Small
 
@@ -98,3 +100,51 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must hold one JSON object"):
         systems_config(written(tmp_path, ["zero1"]))
+
+
+@pytest.mark.parametrize(
+    ("zero", "told"),
+    [
+        ({"stage": "two"}, "zero_optimization.stage to 'two': it must be a whole number from 0 to 3."),
+        ({"stage": 4}, "zero_optimization.stage to 4: it must be a whole number from 0 to 3."),
+        ({"stage": True}, "zero_optimization.stage to True: it must be a whole number from 0 to 3."),
+        (
+            {"reduce_bucket_size": "5e8"},
+            "zero_optimization.reduce_bucket_size to '5e8': it must be a whole number of 0 or more.",
+        ),
+        ({"reduce_bucket_size": float("inf")}, "zero_optimization.reduce_bucket_size to inf: it must be a whole"),
+        ("on", "zero_optimization to 'on': it must be an object."),
+    ],
+)
+def test_a_number_that_the_plan_reads_is_checked_before_deepspeed_does(zero: object, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        systems_config(written(tmp_path, {"zero_optimization": zero}))
+    assert f"mine.json sets {told}" in str(caught.value)
+
+
+def test_a_bucket_may_be_written_as_json_writes_large_numbers(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"zero_optimization": {"stage": 1, "reduce_bucket_size": 5e8}}')
+    assert zero_stage(systems_config(path)) == 1
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_in_fp16_deepspeeds_own_loss_scale_is_one(name: str) -> None:
+    whole = whole_config(PretrainingConfig(name="t", precision="fp16"), systems_config(name), world=2)
+    assert whole["fp16"] == {
+        "enabled": True,
+        "auto_cast": False,
+        "loss_scale": 1.0,
+        "fp16_master_weights_and_grads": False,
+    }
+    assert not whole["bf16"]["enabled"]
+    assert "data_types" not in whole
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in fp16")
+def test_fp16_is_refused_on_a_cpu_before_the_first_step(fresh: Store, small: Small, tiny: PretrainingConfig) -> None:
+    config = tiny.model_copy(update={"precision": "fp16"})
+    told = 'is "fp16", in which GPUs train, and this rank runs on a CPU. Set it to "bf16" or "fp32", or take a GPU.'
+    with pytest.raises(TrainingError, match=told):
+        pretrain(config, small.dataset, store=fresh)
+    with pytest.raises(TrainingError, match=told):
+        overfit_one_batch(config, small.dataset, store=fresh, tell=print)

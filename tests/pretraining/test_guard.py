@@ -1,9 +1,12 @@
-"""A step that is not finite updates nothing, under every ZeRO stage, and clipping is what it should be."""
+"""A step that is not finite updates nothing, under every ZeRO stage, and clipping is what it should be; in fp16 one
+whose scaled gradient overflows is skipped, and the next one has half the scale.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +19,18 @@ ENGINES = [
     ("zero3", "fp32"),
     ("zero1", "bf16"),
     ("zero3", "bf16"),
+    ("zero0", "fp16"),
+    ("zero1", "fp16"),
+    ("zero2", "fp16"),
+    ("zero3", "fp16"),
 ]
 STEPS = """
 import json, sys, torch
 from pipeline.config import PretrainingConfig
 from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
+from pipeline.pretraining import loss_scale
 from pipeline.pretraining.guard import Guard, torch_optimizer
+from tests.pretraining.fp16_worker import let_this_cpu_train_in_fp16
 
 import_deepspeed().init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 from deepspeed.utils import safe_get_full_fp32_param
@@ -40,32 +49,44 @@ def state(engine, stage):
     adam = [[float(each["step"]), each["exp_avg"].sum().item()] for each in torch_optimizer(engine).state.values()]
     return [[each.detach().flatten().tolist() for each in weights], adam]
 
-def steps(stage, precision, tells_losses):
+CASES = {  # whether the guard is told the losses, the first scale of fp16, what the steps' losses are multiplied by
+    "nan": (True, 2.0**10, (1, float("nan"), 1)),
+    "nan untold": (False, 2.0**10, (1, float("nan"), 1)),
+    "overflow": (True, 2.0**12, (1, 1, 1, 1)),
+    "overflow at the least scale": (True, 2.0, (1, 1e6, 1e6, 1)),
+}
+
+def steps(stage, precision, case):
+    tells_losses, loss_scale.FIRST, factors = CASES[case]
+    if precision == "fp16":
+        let_this_cpu_train_in_fp16()
     config = PretrainingConfig(name="guarded", learning_rate=0.01, gradient_clipping=0.5, precision=precision)
     engine = initialise(Cubic(), config, systems_config(stage), 1)
     guard = Guard(engine, config.gradient_clipping)
-    for scale in (1.0, float("nan"), 1.0):
+    for factor in factors:
         inputs = torch.full((2, 4), 0.5, dtype=next(engine.module.parameters()).dtype, device=engine.device)
-        loss = engine(inputs) * scale
-        engine.backward(loss, scale_wrt_gas=False)
+        loss = engine(inputs) * factor
+        engine.backward(guard.scaled(loss), scale_wrt_gas=False)
         guard.step(loss.detach() if tells_losses else torch.zeros_like(loss.detach()))
-        yield {"failed": float(guard.failed), "norm": str(float(guard.norm)), "state": state(engine, stage)}
+        found = {"failed": float(guard.failed), "norm": str(float(guard.norm)), "told": guard.told}
+        yield found | {"state": state(engine, stage)}
 
 print(json.dumps([list(steps(*each)) for each in json.loads(sys.argv[1])]))
 """
 Steps = list[dict[str, Any]]
+Ran = dict[tuple[str, str, str], Steps]
 
 
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, bool], Steps]:
-    """By stage, precision and whether the guard is told the losses: what a good step, one whose loss is nan, and
-    another good one each left.
-    """
-    asked = [(*each, True) for each in ENGINES] + [("zero1", "bf16", False)]
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """By stage, precision and case, what each step left. Of the nan's: a good one, the nan's, and another good one."""
+    asked = [(*each, "nan") for each in ENGINES] + [("zero1", "bf16", "nan untold")]
+    in_fp16 = [stage for stage, precision in ENGINES if precision == "fp16"]
+    asked += [(stage, "fp16", case) for stage in in_fp16 for case in ("overflow", "overflow at the least scale")]
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", STEPS, json.dumps(asked)],
-        env=os.environ | alone,
+        env=os.environ | alone | {"PYTHONPATH": str(Path(__file__).parents[2])},
         cwd=tmp_path_factory.mktemp("guarded"),
         capture_output=True,
         text=True,
@@ -77,9 +98,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, bool
 
 @pytest.mark.parametrize(("stage", "precision"), ENGINES)
 def test_a_step_that_is_not_finite_and_all_after_it_leave_weights_and_optimizer_alone(
-    stage: str, precision: str, steps: dict[tuple[str, str, bool], Steps]
+    stage: str, precision: str, steps: Ran
 ) -> None:
-    good, bad, after = steps[stage, precision, True]
+    good, bad, after = steps[stage, precision, "nan"]
     assert [each["failed"] for each in (good, bad, after)] == [0, 1, 1]
     assert bad["norm"] == "inf"
     assert {step for step, _ in good["state"][1]} == {1.0}
@@ -87,16 +108,16 @@ def test_a_step_that_is_not_finite_and_all_after_it_leave_weights_and_optimizer_
     assert after["state"] == good["state"], "what the first bad step was made with is still there to look at it"
 
 
-def test_a_gradient_that_is_not_finite_is_seen_by_itself(steps: dict[tuple[str, str, bool], Steps]) -> None:
-    good, bad, _ = steps["zero1", "bf16", False]
+def test_a_gradient_that_is_not_finite_is_seen_by_itself(steps: Ran) -> None:
+    good, bad, _ = steps["zero1", "bf16", "nan untold"]
     assert [good["failed"], bad["failed"]] == [0, 1]
     assert bad["state"] == good["state"]
 
 
 def test_gradients_are_clipped_in_the_optimizers_kernel_as_torch_clips_them(
-    steps: dict[tuple[str, str, bool], Steps],
+    steps: Ran,
 ) -> None:
-    good = steps["zero0", "fp32", True][0]
+    good = steps["zero0", "fp32", "nan"][0]
     weight = torch.linspace(-1, 1, 12).reshape(3, 4).requires_grad_()
     bias = torch.ones(3, requires_grad=True)
     optimizer = torch.optim.AdamW(
@@ -111,3 +132,32 @@ def test_gradients_are_clipped_in_the_optimizers_kernel_as_torch_clips_them(
     assert [moment for _, moment in good["state"][1]] == pytest.approx(
         [optimizer.state[each]["exp_avg"].sum().item() for each in (weight, bias)], rel=1e-5
     )
+
+
+@pytest.mark.parametrize("stage", ["zero0", "zero1", "zero2", "zero3"])
+def test_in_fp16_steps_whose_gradient_overflows_are_skipped_at_ever_half_the_scale_until_one_fits(
+    stage: str, steps: Ran
+) -> None:
+    *skipped, good, next_one = steps[stage, "fp16", "overflow"]
+    for step, scale in zip(skipped, (4_096, 2_048), strict=True):
+        assert step["told"] == {"loss_scale": scale, "skipped": True, "gradient_norm": None}
+        assert step["state"][1] == [], "Adam has taken no step"
+    for step in (good, next_one):
+        assert step["told"] == {"loss_scale": 1_024, "skipped": False}
+    assert [step["failed"] for step in (*skipped, good, next_one)] == [0, 0, 0, 0]
+    assert {count for count, _ in good["state"][1]} == {1.0}
+    exact = steps["zero0", "fp32", "nan"][0]
+    assert float(good["norm"]) == pytest.approx(float(exact["norm"]), rel=1e-3), "of the gradient without its scale"
+    assert [moment for _, moment in good["state"][1]] == pytest.approx(
+        [moment for _, moment in exact["state"][1]], rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("stage", ["zero0", "zero1", "zero2", "zero3"])
+def test_in_fp16_an_overflow_at_the_least_scale_is_a_failure(stage: str, steps: Ran) -> None:
+    good, skipped, failed, after = steps[stage, "fp16", "overflow at the least scale"]
+    assert [step["told"]["loss_scale"] for step in (good, skipped, failed, after)] == [2, 2, 1, 1]
+    assert [step["told"]["skipped"] for step in (good, skipped, failed, after)] == [False, True, False, False]
+    assert [step["failed"] for step in (good, skipped, failed, after)] == [0, 0, 1, 1]
+    assert failed["norm"] == "inf"
+    assert skipped["state"] == failed["state"] == after["state"] == good["state"]

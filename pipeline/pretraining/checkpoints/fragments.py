@@ -82,8 +82,14 @@ def parameter_shapes(engine: Any) -> dict[str, torch.Size]:
 
 
 def numbers_of(engine: Any, held: Held, kind: str) -> Tensor:
-    """The fragment's weights or one of its moments: a view into the optimizer."""
-    return held.of(held.master if kind == WEIGHT else torch_optimizer(engine).state[held.master][kind])
+    """The fragment's weights or one of its moments: a view into the optimizer.
+
+    Moments are zero before Adam's first step: in fp16 a training's first ones may be skipped.
+    """
+    if kind == WEIGHT:
+        return held.of(held.master)
+    moments = torch_optimizer(engine).state.get(held.master, {})
+    return held.of(moments[kind]) if moments else torch.zeros(held.fragment.count, device=held.master.device)
 
 
 def optimizer_step(engine: Any) -> float:

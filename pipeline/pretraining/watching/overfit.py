@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import Plug, PretrainingConfig
-from pipeline.errors import TrainingError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.tether import exit_with_launcher
 from pipeline.pretraining.job import Job, job_of
@@ -63,7 +63,7 @@ def main(path: Path) -> None:
     """What the rank runs."""
     import torch
 
-    from pipeline.pretraining.engine import initialise, join, systems_config
+    from pipeline.pretraining.engine import check_device, initialise, join, systems_config
     from pipeline.pretraining.guard import Guard
     from pipeline.pretraining.model import BertForPreTraining, TensorBatch
     from pipeline.pretraining.phases import open_samples, plan_of
@@ -74,6 +74,11 @@ def main(path: Path) -> None:
     join()
     job = Job.read(path)
     config, dataset, store = job.config, job.dataset, open_store(job.settings)
+    try:
+        check_device(config)
+    except ConfigError as error:
+        job.error.write_text(str(error), encoding="utf-8")
+        raise SystemExit(2) from None
     model = BertForPreTraining(config, store.manifest(dataset).totals["vocabulary_size"])
     if job.initial is not None:
         start_from(model, config, job.initial, store.parent(dataset, "vocabulary"), store)

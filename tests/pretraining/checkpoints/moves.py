@@ -23,6 +23,7 @@ from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption
 from pipeline.pretraining.watching.curve import Curve
 from pipeline.store import Recipe
+from tests.pretraining.fp16_worker import let_this_cpu_train_in_fp16
 from tests.small import store_of
 
 STAGES = (0, 1, 2, 3)
@@ -83,6 +84,7 @@ class Mover:
 
 def main(folder: Path, stages: int) -> None:
     import_deepspeed().init_distributed(dist_backend="gloo", verbose=False)
+    let_this_cpu_train_in_fp16()
     mover = Mover(folder)
     curves = {}
     for begun in STAGES:

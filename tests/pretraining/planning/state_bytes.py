@@ -13,6 +13,7 @@ from pipeline.config import PretrainingConfig
 from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
 from pipeline.pretraining.planning.rehearsal import made_up_batch
+from tests.pretraining.fp16_worker import let_this_cpu_train_in_fp16
 
 VOCABULARY = 8_192
 CONFIG = {"name": "t", "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_dropout_prob": 0}
@@ -46,7 +47,8 @@ def main() -> None:
     deepspeed = import_deepspeed()
     deepspeed.init_distributed(dist_backend="gloo", verbose=False)
     found = {}
-    for precision in ("fp32", "bf16"):
+    let_this_cpu_train_in_fp16()
+    for precision in ("fp32", "bf16", "fp16"):
         config = config_of(precision)
         for stage in range(4):
             before = tensors()  # held on to, so that nothing of it goes meanwhile

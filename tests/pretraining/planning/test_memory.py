@@ -34,7 +34,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("stage", range(4))
 def test_a_ranks_state_is_what_deepspeed_holds_with_buckets_or_without(
     precision: str, stage: int, held: dict[str, int]
