@@ -11,7 +11,7 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EvaluationConfig, bound
 from pipeline.corpus.document import read_documents
@@ -21,7 +21,10 @@ from pipeline.evaluation.tasks import TASKS, Examples
 from pipeline.progress import progress
 from pipeline.store import Artifact, Draft, Recipe, Store
 
-SCHEMA = 2
+if TYPE_CHECKING:
+    from pipeline.dataset.samples import Samples
+
+SCHEMA = 3
 log = logging.getLogger("bertmill")
 
 
@@ -36,8 +39,8 @@ def evaluate(
 ) -> Artifact:
     """Score a checkpoint on held-out samples of the dataset and on the tasks.
 
-    Raises ConfigError for an unknown task or keyword and for a dataset of another vocabulary, InputError for a task
-    with fewer than two classes; all before any scoring.
+    Raises ConfigError for an unknown task or keyword, for a dataset of another vocabulary and for a model that has
+    nothing to score, InputError for a task with fewer than two classes; all before any scoring.
     """
     tasks = [(name, bound(plug, TASKS, "task")) for name, plug in zip(task_names(config), config.tasks, strict=True)]
     recipe = Recipe("evaluation", config, SCHEMA, parents=(checkpoint, dataset, corpus))
@@ -45,17 +48,21 @@ def evaluate(
         log.info("found %s", found)
         return found
     _check_vocabulary(checkpoint, dataset, store)
+    from pipeline.dataset.samples import Samples
+    from pipeline.evaluation.heldout import heldout_scores
+
+    samples = Samples(store, dataset, "heldout")
+    objectives, left_out = _objectives(checkpoint, samples, config, store)
     examples = {name: task(corpus, store) for name, task in tasks}
     _quiet_transformers()
     with store.draft(recipe, force=force) as draft, tempfile.TemporaryDirectory(prefix="bertmill-") as scratch:
-        from pipeline.dataset.samples import Samples
-        from pipeline.evaluation.heldout import heldout_scores
-
         model = Path(scratch) / "model"
         store.export(checkpoint, model)
         scores: dict[str, Any] = {
-            "heldout": heldout_scores(model, Samples(store, dataset, "heldout"), config.heldout_samples)
+            "heldout": heldout_scores(model, samples, config.heldout_samples, objectives) if objectives else {}
         }
+        if left_out:
+            scores["left_out"] = left_out
         lang = _language(corpus, store)
         scores["tasks"] = {name: _score_task(name, each, model, lang, config, draft) for name, each in examples.items()}
         (draft.folder / "scores.json").write_text(json.dumps(scores, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -73,6 +80,28 @@ def _check_vocabulary(checkpoint: Artifact, dataset: Artifact, store: Store) -> 
             f"{checkpoint} was trained with another vocabulary than {vocabulary}, of which {dataset} is made: its "
             f"samples would be other words to it. Give a dataset of the checkpoint's own vocabulary."
         )
+
+
+def _objectives(
+    checkpoint: Artifact, samples: "Samples", config: EvaluationConfig, store: Store
+) -> tuple[list[str], list[str]]:
+    """Which objectives the model is scored on, and which not, for it came without the heads: that is said."""
+    from pipeline.evaluation.heldout import THROUGH, objectives_of
+
+    lacking = store.manifest(checkpoint).totals.get("lacking", [])
+    asked = objectives_of(samples)
+    left_out = [name for name in asked if THROUGH[name] & set(lacking)]
+    able = [name for name in asked if name not in left_out]
+    if not left_out:
+        return able, []
+    what = f"{checkpoint} came without {', '.join(lacking)}"
+    if not able and not config.tasks:
+        raise ConfigError(
+            f"{what}: it predicts nothing of held-out text, and evaluation.tasks names nothing else to score. Name a "
+            f"task, or train on from it (pretraining.init), which makes the heads."
+        )
+    log.warning("%s: held-out %s scores are left out, for a new head has learned nothing", what, " and ".join(left_out))
+    return able, left_out
 
 
 def task_names(config: EvaluationConfig) -> list[str]:

@@ -1,10 +1,11 @@
 """How well the encoder predicts held-out text: the pretraining objectives on documents it never saw.
 
 Scored with transformers and the exported checkpoint, so that what is measured is what users load. The masks are fixed
-by the dataset. The entropy of the same text's tokens says what knowing their frequencies alone would reach.
+by the dataset. The entropy of the same text's tokens says what knowing their frequencies alone would reach. A model
+that came without a head has no score of it: transformers would make a new one, which nobody has trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,26 @@ from pipeline.evaluation.metrics import unigram_entropy
 from pipeline.progress import track
 
 SAMPLES_AT_ONCE = 64
+THROUGH: Mapping[str, frozenset[str]] = {
+    "masked-LM": frozenset({"masked-LM transform", "masked-LM bias"}),
+    "next-sentence": frozenset({"pooler", "next-sentence"}),
+}
+"""The parts of a model that its predictions go through, of those that a model from elsewhere may lack (`HEADS`)."""
+
+
+def objectives_of(samples: Samples) -> list[str]:
+    """What there is to predict."""
+    return ["masked-LM"] if samples.config.pairs == "none" else list(THROUGH)
 
 
 @torch.no_grad()
-def heldout_scores(model_folder: Path, samples: Samples, limit: int) -> dict[str, float]:
-    """Masked-LM loss (nats a prediction) and accuracy, the tokens' unigram entropy; of pairs also next-sentence's."""
+def heldout_scores(
+    model_folder: Path, samples: Samples, limit: int, objectives: Collection[str] = tuple(THROUGH)
+) -> dict[str, float]:
+    """Masked-LM loss (nats a prediction) and accuracy, the tokens' unigram entropy; of pairs also next-sentence's.
+
+    Of these objectives alone, where the model isn't up to all.
+    """
     from transformers import BertForPreTraining
 
     model = BertForPreTraining.from_pretrained(model_folder).eval()
@@ -41,14 +57,11 @@ def heldout_scores(model_folder: Path, samples: Samples, limit: int) -> dict[str
         sentence_right += float((sentence.argmax(-1) == following).sum())
         predictions, sentences = predictions + len(labels), sentences + len(following)
         counts += np.bincount(_original_ids(batch), minlength=len(counts))
-    scores = {
-        "masked_lm_loss": loss / predictions,
-        "masked_lm_accuracy": right / predictions,
-        "unigram_entropy": unigram_entropy(counts),
-        "samples": int(sentences),
-        "predictions": int(predictions),
-    }
-    if samples.config.pairs != "none":
+    scores = {"unigram_entropy": unigram_entropy(counts), "samples": int(sentences), "predictions": int(predictions)}
+    if "masked-LM" in objectives:
+        scores["masked_lm_loss"] = loss / predictions
+        scores["masked_lm_accuracy"] = right / predictions
+    if "next-sentence" in objectives and samples.config.pairs != "none":
         scores["next_sentence_loss"] = sentence_loss / sentences
         scores["next_sentence_accuracy"] = sentence_right / sentences
     return scores

@@ -35,6 +35,7 @@ from pipeline.pretraining.staying_alive.diagnosis import diagnose, not_finite
 from pipeline.pretraining.staying_alive.floor import UnigramFloor
 from pipeline.pretraining.staying_alive.heartbeat import Doing, Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption, preempted
+from pipeline.pretraining.staying_alive.stragglers import Stopwatch, all_shares, lagging
 from pipeline.pretraining.watching.curve import Curve
 from pipeline.pretraining.watching.measures import Measures, Pace, Waited
 from pipeline.pretraining.watching.validation import Validation
@@ -93,7 +94,7 @@ def train(
     losses_before = [line["masked_lm_loss"] for line in before]
     floor = UnigramFloor(config.floor_step, make, vocabulary_size=size, device=device, losses=losses_before)
     guard = Guard(engine, config.gradient_clipping, (line.get("skipped", False) for line in before))
-    measures, pace = Measures(has_pairs), Pace()
+    measures, pace, stopwatch = Measures(has_pairs), Pace(), Stopwatch(place.rank, device)
     loader = Waited(steps_ahead(make, start, len(plan), config.loader_workers))
     with closing(loader):
         for step, batches in enumerate(loader, start):
@@ -109,11 +110,13 @@ def train(
             for group in engine.optimizer.param_groups:
                 group["lr"] = rate
             sums = torch.zeros(4, dtype=torch.float64, device=device)
+            stopwatch.start()
             for micro, batch in enumerate(batches):
                 loss, losses = loss_of(engine, step, counts, micro, batch)
                 engine.backward(guard.scaled(loss * place.world), scale_wrt_gas=False)
                 sums += torch.stack([each.detach().double() for each in losses])
                 around.heartbeat.beat(doing, step, micro + 1)
+            stopwatch.stop(loader.last_s, sum(b.tokens for b in batches))
             dist.all_reduce(sums)
             guard.step(sums[:2])
 
@@ -138,8 +141,9 @@ def train(
                         around.curve.add(record)
             if done % config.log_every == 0 or is_last:
                 told = pace.told(loader.taken(), peak)
+                slow = lagging(all_shares(stopwatch.share(), hosts))
                 if place.rank == 0:
-                    around.report(record | told)
+                    around.report(record | told | ({"lagging": slow} if slow else {}))
                 pace = Pace()
             if is_checkpoint_due:
                 around.heartbeat.beat("checkpointing", done)

@@ -17,6 +17,7 @@ from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.job import Job
 from pipeline.pretraining.staying_alive.preemption import passing_on, preempted
+from pipeline.pretraining.staying_alive.stragglers import Stragglers
 from pipeline.pretraining.staying_alive.watchdog import RanksLost, Watchdog
 from pipeline.progress import Advance, progress
 from pipeline.store import Holder, Lease, Store
@@ -111,6 +112,7 @@ class Shown:
         """Tokens a second, of each line."""
         self._lines, self._advance, self._lease, self._steps = lines, advance, lease, steps
         self._rest, self._done, self._snapshot = "", 0, ""
+        self._stragglers = Stragglers()
 
     def follow(self) -> None:
         """Show each whole line that has come since the last call."""
@@ -126,6 +128,8 @@ class Shown:
             self.where.update({key: record[key] for key in ("device", "world", "zero_stage", "resumed_at")})
             self._take(record["resumed_at"], "")
             return
+        for sentence in self._stragglers.new(record.get("lagging", ())):
+            log.warning(sentence)
         self.speeds.append(record["tokens_per_second"])
         self._take(record["step"] + 1, note_of(record))
 

@@ -1,7 +1,11 @@
 """The stage as a whole: every score beside its controls, every prediction kept, no text."""
 
 import json
+import logging
 import statistics
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +16,14 @@ from pipeline.dataset.batches import Samples
 from pipeline.dataset.build import build_dataset
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.evaluate import evaluate, task_names
-from pipeline.evaluation.heldout import heldout_scores
+from pipeline.evaluation.heldout import THROUGH, heldout_scores
 from pipeline.evaluation.summary import score_rows
 from pipeline.evaluation.tasks import Examples, metadata
+from pipeline.pretraining.weights.export import HEADS
+from pipeline.pretraining.weights.importing import import_folder
 from pipeline.store import Artifact
 from pipeline.vocabulary.build import build_vocabulary
+from tests.bert_folders import LAYOUTS, foreign, write_folder
 from tests.evaluation.conftest import Scored
 
 KEYWORDS: dict[str, Any] = {"label": "date", "boundaries": [1860], "train_examples": 40, "test_examples": 30}
@@ -165,3 +172,65 @@ def test_a_dataset_of_another_vocabulary_is_refused(scored: Scored) -> None:
         evaluate(CONFIG, scored.checkpoint, samples, scored.corpus, store=store)
     assert str(caught.value).startswith(f"{scored.checkpoint} was trained with another vocabulary than {other}")
     assert len(store.versions("evaluation")) == seen
+
+
+# Models that came without heads
+
+
+@pytest.fixture(scope="module")
+def imported(scored: Scored, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+    """`imported(layout)`: a model from elsewhere, of the same vocabulary."""
+
+    @cache
+    def make(layout: str) -> Artifact:
+        entries = scored.store.file(scored.vocabulary, "vocab.txt").read_text(encoding="utf-8").splitlines()
+        folder = tmp_path_factory.mktemp("hub") / layout.lower()
+        return import_folder(write_folder(folder, LAYOUTS[layout], foreign(len(entries)), entries), store=scored.store)
+
+    return make
+
+
+def test_an_encoder_without_heads_is_fine_tuned_and_no_prediction_of_a_new_head_is_scored(
+    scored: Scored, imported: Callable[[str], Artifact], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = CONFIG.model_copy(update={"name": "headless", "seeds": (1,)})
+    with caplog.at_level(logging.WARNING, "bertmill"):
+        made = evaluate(config, imported("encoder-alone"), scored.dataset, scored.corpus, store=scored.store)
+    metrics = scored.store.manifest(made).metrics
+    assert (metrics["heldout"], metrics["left_out"]) == ({}, ["masked-LM", "next-sentence"])
+    (task,) = metrics["tasks"].values()
+    assert len(task["pretrained"]["accuracies"]) == 1
+    assert [record.message for record in caplog.records] == [
+        f"{imported('encoder-alone')} came without masked-LM transform, masked-LM bias, next-sentence: held-out "
+        f"masked-LM and next-sentence scores are left out, for a new head has learned nothing"
+    ]
+    rows = [(row["what"], row["score"]) for row in score_rows(metrics)]
+    assert rows[:2] == [("held-out masked-LM scores", "left out"), ("held-out next-sentence scores", "left out")]
+    assert len(rows) == 3
+
+
+def test_without_a_next_sentence_head_the_masked_lm_is_scored_alone(
+    scored: Scored, imported: Callable[[str], Artifact], tmp_path: Path
+) -> None:
+    parent = imported("chinese-roberta-wwm-ext")
+    config = CONFIG.model_copy(update={"name": "unpaired", "tasks": ()})
+    metrics = scored.store.manifest(evaluate(config, parent, scored.dataset, scored.corpus, store=scored.store)).metrics
+    scored.store.export(parent, tmp_path / "exported")
+    whole = heldout_scores(tmp_path / "exported", Samples(scored.store, scored.dataset, "heldout"), 30)
+    expected = {name: value for name, value in whole.items() if not name.startswith("next_sentence")}
+    assert metrics["heldout"] == pytest.approx(expected)
+    assert metrics["left_out"] == ["next-sentence"]
+    assert [row["score"] for row in score_rows(metrics)][2:] == ["left out"]
+
+
+def test_where_nothing_is_left_to_score_it_is_refused(scored: Scored, imported: Callable[[str], Artifact]) -> None:
+    config = CONFIG.model_copy(update={"name": "nothing", "tasks": ()})
+    with pytest.raises(
+        ConfigError, match=r"predicts nothing of held-out text, and evaluation.tasks names nothing else"
+    ):
+        evaluate(config, imported("classifier"), scored.dataset, scored.corpus, store=scored.store)
+    assert not scored.store.versions("evaluation", "nothing")
+
+
+def test_a_head_that_is_asked_for_is_one_that_an_import_may_lack() -> None:
+    assert set().union(*THROUGH.values()) == set(HEADS)

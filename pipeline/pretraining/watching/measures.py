@@ -84,7 +84,7 @@ class Waited(Generic[T]):
 
     def __init__(self, items: Generator[T]) -> None:
         self._items = items
-        self.seconds = 0.0
+        self.seconds = self.last_s = 0.0
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -94,7 +94,8 @@ class Waited(Generic[T]):
         try:
             return next(self._items)
         finally:
-            self.seconds += time.monotonic() - began
+            self.last_s = time.monotonic() - began
+            self.seconds += self.last_s
 
     def close(self) -> None:
         """Have the one underneath end."""

@@ -1,0 +1,101 @@
+"""A rank that is slow is told while training goes on: by hand, and in a training of two of which one is held up."""
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import PretrainingConfig
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.staying_alive.heartbeat import read_beats
+from pipeline.pretraining.staying_alive.stragglers import Share, Stragglers, lagging
+from pipeline.store import Store
+from tests.small import Small
+
+STOPPED_S, RUNNING_S = 0.12, 0.01
+WITHIN_S = 120.0
+
+
+def shares(*seconds: float, tokens: tuple[float, ...] = ()) -> list[Share]:
+    """Of ranks on hosts of their own."""
+    of = tokens or (1_000.0,) * len(seconds)
+    return [Share(rank, f"node{rank}", *each) for rank, each in enumerate(zip(seconds, of, strict=True))]
+
+
+def ranks_lagging(found: list[Share]) -> list[int]:
+    return [each["rank"] for each in lagging(found)]
+
+
+def test_a_rank_is_compared_with_the_middle_one_and_of_two_with_the_other() -> None:
+    assert ranks_lagging(shares(0.4, 0.4, 0.8, 0.4)) == [2]
+    assert ranks_lagging(shares(0.4, 0.9)) == [1]
+    assert ranks_lagging(shares(0.9, 0.4)) == [0]
+    assert ranks_lagging(shares(0.4, 0.41, 0.38, 0.45)) == []
+    assert ranks_lagging(shares(0.8, 0.8, 0.8, 0.4)) == [], "one that is fast makes no others slow"
+    assert lagging([]) == []
+
+
+def test_a_rank_that_has_more_tokens_by_design_may_take_longer_by_as_much() -> None:
+    assert ranks_lagging(shares(0.4, 0.8, tokens=(500, 1_000))) == []
+    assert ranks_lagging(shares(0.4, 1.2, tokens=(500, 1_000))) == [1]
+    assert ranks_lagging(shares(0.4, 0.3, tokens=(1_000, 10))) == [], "what a step costs at least isn't the tokens'"
+    assert ranks_lagging(shares(0.4, 0.4, tokens=(0, 0))) == []
+
+
+def test_a_rank_is_told_once_until_it_has_recovered() -> None:
+    said = Stragglers()
+    assert said.new(lagging(shares(0.4, 0.55))) == [], "not yet by a lot"
+    (sentence,) = said.new(lagging(shares(0.4, 0.8)))
+    assert sentence.startswith(
+        "Rank 1 on node1 is slow, and all wait for it: it takes 0.8 s for its part of a step, 2.0"
+    )
+    assert said.new(lagging(shares(0.4, 0.9))) == []
+    assert said.new(lagging(shares(0.4, 0.55))) == [], "not yet recovered"
+    assert said.new(lagging(shares(0.4, 0.9))) == []
+    assert said.new(lagging(shares(0.4, 0.4))) == []
+    assert len(said.new(lagging(shares(0.4, 0.9)))) == 1
+    (other,) = said.new(lagging(shares(0.4, 0.9, 0.4, 0.7)))
+    assert other.startswith("Rank 3 on node3")
+
+
+def hold_up(scratch: Path, over: threading.Event) -> None:
+    """Let rank 1 run for a small part of the time, from its second step to the end of the training."""
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline and not over.is_set():
+        for beat in (beat for folder in scratch.glob("bertmill-job-*/beats") for beat in read_beats(folder)):
+            if beat.rank == 1 and beat.doing == "training":
+                with suppress(ProcessLookupError):
+                    os.kill(beat.pid, signal.SIGSTOP)
+                    time.sleep(STOPPED_S)
+                    os.kill(beat.pid, signal.SIGCONT)
+        time.sleep(RUNNING_S)
+
+
+def test_the_rank_that_is_held_up_is_named_with_its_host_and_no_other(
+    fresh: Store,
+    small: Small,
+    tiny: PretrainingConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    config = tiny.model_copy(update={"max_steps": 30, "train_batch_size": 120, "log_every": 5})
+    over = threading.Event()
+    disturber = threading.Thread(target=hold_up, args=(tmp_path, over))
+    disturber.start()
+    try:
+        with caplog.at_level(logging.WARNING, "bertmill"):
+            pretrain(config, small.dataset, store=fresh)
+    finally:
+        over.set()
+        disturber.join()
+    (warning,) = (record.message for record in caplog.records if "is slow" in record.message)
+    assert warning.startswith(f"Rank 1 on {socket.gethostname()} is slow, and all wait for it: it takes ")
