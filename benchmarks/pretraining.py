@@ -130,8 +130,6 @@ def ours(config: PretrainingConfig, batches: list[Batch], device: torch.device) 
     from pipeline.pretraining.engine import initialise, systems_config
 
     model = BertForPreTraining(config, VOCABULARY)
-    if device.type == "cuda":
-        model.compile_regions()
     engine = initialise(model, config, systems_config("zero1"), 1)
     fixed = _fixed(batches, device)
     predictions, sequences = sum(b.predictions for b in batches), sum(b.sequences for b in batches)

@@ -37,8 +37,9 @@ def launch_local(module: str, argument: Path, ranks: int, log: Path, poll: Calla
 
 def _environment(ranks: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // ranks)
+    compiling = {"TORCHINDUCTOR_COMPILE_THREADS": str(threads)}  # of each rank; theirs are as many as all cores
     loopback = {"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").exists() else {}
-    return {"OMP_NUM_THREADS": str(threads)} | os.environ | loopback | {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    return {"OMP_NUM_THREADS": str(threads)} | compiling | os.environ | loopback | {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -55,9 +56,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def local_ranks() -> int:
-    """One rank a GPU; without GPUs two, or one on a single core."""
-    if shutil.which("nvidia-smi"):
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-        if gpus := listed.stdout.count("GPU "):
+    """One rank a GPU that torch sees (CUDA_VISIBLE_DEVICES); without GPUs two, or one on a single core."""
+    if shutil.which("nvidia-smi"):  # or there is none, and torch, which takes a second to load, needn't be asked
+        import torch
+
+        if gpus := torch.cuda.device_count():
             return gpus
     return min(2, os.cpu_count() or 1)

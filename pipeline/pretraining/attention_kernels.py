@@ -14,6 +14,7 @@ Legend: T tokens, S sequences, H heads, D head size.
 
 # mypy: disable-error-code="no-untyped-def"
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
+from triton.runtime.errors import OutOfResources
 
 BLOCK = 128
 """A sequence of no more tokens is one block."""
@@ -38,11 +40,14 @@ class Shape(NamedTuple):
 
 
 SHORT_FORWARD = Shape(64, 32, 4, 3)
-SHORT_BACKWARD = Shape(128, 128, 8, 2)
+SHORT_BACKWARD = (Shape(128, 128, 8, 2), Shape(128, 64, 8, 2))
+"""The second where a card hasn't the shared memory for the first (GeForce, L4, A10 and the like; large heads on A100)."""
 FORWARD = Shape(64, 64, 4, 3)
 BACKWARD_QUERIES = Shape(64, 32, 4, 3)
 BACKWARD_KEYS = Shape(64, 128, 4, 2)
 HEAD_SIZES = (16, 32, 64, 128)
+_short_backward: dict[int, Shape] = {}
+"""Of a head size, which of them fits; found by `fits`."""
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -74,7 +79,7 @@ def gradients(
     into = torch.empty_like(qkv)
     count, of = len(ends) - 1, (size**-0.5, heads, size)
     if longest <= BLOCK:
-        block, inner, warps, stages = SHORT_BACKWARD
+        block, inner, warps, stages = _short_backward.get(size, SHORT_BACKWARD[0])
         wrap_triton(_backward)[heads, count](
             qkv, ends, gradient, into, *of, block, inner, num_warps=warps, num_stages=stages
         )
@@ -90,6 +95,26 @@ def gradients(
         *given, len(qkv), *of, block, inner, num_warps=warps, num_stages=stages
     )
     return into
+
+
+@cache
+def fits(size: int, dtype: torch.dtype) -> bool:
+    """Whether this card can run them for heads of that size. Tries them; to be asked before they are compiled into a
+    region.
+    """
+    if size not in HEAD_SIZES:
+        return False
+    ends = torch.tensor([0, 1], dtype=torch.int32, device="cuda")
+    for shape in SHORT_BACKWARD:
+        _short_backward[size] = shape
+        try:
+            for longest in (BLOCK, 2 * BLOCK):
+                qkv = torch.zeros(1, 3 * size, dtype=dtype, device="cuda", requires_grad=True)
+                attended(qkv, ends, 1, longest)[0].sum().backward()
+        except OutOfResources:
+            continue
+        return True
+    return False
 
 
 def _keep(ctx, inputs, output) -> None:  # torch names these arguments

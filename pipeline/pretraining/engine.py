@@ -7,11 +7,13 @@ is written out: its defaults have changed between releases.
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError, nearest
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.pretraining.model import BertForPreTraining
@@ -32,6 +34,7 @@ OWNED = {
     "activation_checkpointing": "pretraining.activation_checkpointing",
     "tensorboard": "the environment variable BERTMILL_TENSORBOARD",
     "zero_allow_untested_optimizer": "nothing: the optimizer is bertmill's",
+    "timers": "nothing: bertmill tells its own pace, and theirs waits for the device in each pass",
 }
 """Keys of DeepSpeed's that our config decides, and what of it to set instead."""
 FP16 = {"enabled": True, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False}
@@ -62,6 +65,12 @@ def _check_zero(path: Path, zero: Any) -> None:
     """ConfigError where a number that we read is none, or out of its range."""
     if not isinstance(zero, dict):
         raise ConfigError(f"The DeepSpeed config {path} sets zero_optimization to {zero!r}: it must be an object.")
+    for key in ("offload_optimizer", "offload_param"):
+        if zero.get(key):
+            raise ConfigError(
+                f"The DeepSpeed config {path} sets zero_optimization.{key}, which DeepSpeed allows with its own "
+                f"optimizers only, and bertmill's is torch's fused AdamW. Remove it; take a higher ZeRO stage or more ranks."
+            )
     for key, (least, most) in NUMBERS.items():
         value = zero.get(key, least)
         is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
@@ -110,6 +119,7 @@ def whole_config(config: PretrainingConfig, systems: dict[str, Any], world: int)
         "fp16": FP16 if fp16 else {"enabled": False},
         "bf16": {"enabled": bf16, "check_grad_overflow": False},  # guard.py does, without waiting for the device
         "zero_allow_untested_optimizer": True,
+        "timers": {"throughput": {"enabled": False}},
     }
     if bf16 and zero_stage(systems) == 1:
         ours["data_types"] = {"grad_accum_dtype": "fp32"}
@@ -120,12 +130,13 @@ def check_device(config: PretrainingConfig) -> None:
     """ConfigError for a precision that this rank's device lacks."""
     import torch
 
-    if config.precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+    is_gpu = torch.cuda.is_available()
+    if config.precision == "bf16" and is_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(
             f'pretraining.precision is "bf16", which a {torch.cuda.get_device_name()} lacks; it came with NVIDIA\'s '
             f'Ampere. Set it to "fp16" or "fp32", or take another device.'
         )
-    if config.precision == "fp16" and not torch.cuda.is_available():
+    if config.precision == "fp16" and not is_gpu:
         raise ConfigError(
             'pretraining.precision is "fp16", in which GPUs train, and this rank runs on a CPU. Set it to "bf16" or '
             '"fp32", or take a GPU.'
@@ -140,12 +151,10 @@ def initialise(
     tensorboard: Path | None = None,
 ) -> Any:
     """The engine, on this rank's device, with AdamW; `tensorboard` is the folder of its events."""
-    import torch
-
     from pipeline.pretraining.optimizer import make_optimizer
 
     deepspeed = import_deepspeed()
-    if torch.cuda.is_available() and zero_stage(systems) < 3:  # ZeRO-3 gathers weights amid what would be compiled
+    if is_compiled(config, systems):
         model.compile_regions()
     whole = whole_config(config, systems, world)
     if tensorboard is not None:
@@ -164,8 +173,21 @@ def initialise(
     return engine
 
 
-def join() -> None:
-    """Take this rank's device, and meet the others."""
+def is_compiled(config: PretrainingConfig, systems: dict[str, Any]) -> bool:
+    """Whether regions of the model are compiled: on GPUs, in half precision, where the kernels are that they surround.
+
+    Not under ZeRO-3, which gathers weights amid what would be compiled.
+    """
+    import torch
+
+    return torch.cuda.is_available() and config.precision != "fp32" and zero_stage(systems) < 3
+
+
+def join(settings: Settings) -> None:
+    """Take this rank's device, and meet the others. ConfigError where there are fewer GPUs than ranks.
+
+    A rank that waits for others gives up after all that the watchdog and the store may take, so that these say why.
+    """
     import logging
 
     import torch
@@ -173,8 +195,15 @@ def join() -> None:
     deepspeed = import_deepspeed()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+        if (rank := int(os.environ["LOCAL_RANK"])) >= (gpus := torch.cuda.device_count()):
+            raise ConfigError(
+                f"Rank {rank} of this machine has no GPU: {gpus} can be seen (CUDA_VISIBLE_DEVICES). Set BERTMILL_RANKS "
+                f"to {gpus}."
+            )
+        torch.cuda.set_device(rank)
+    patience = timedelta(seconds=2 * max(settings.start_s, settings.hang_s, settings.store_deadline_s))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, timeout=patience, verbose=False)
 
 
 def import_deepspeed() -> Any:

@@ -3,7 +3,8 @@
 The loss is a sum over the whole batch divided by its counts, so it is the same however the batch is dealt to ranks and
 micro-batches: each rank's share is scaled by the world, which DeepSpeed's averaging of gradients takes out again.
 What the ranks must agree on each step (counts, whether one was asked to stop) is a message between hosts, and what a
-step comes to stays on the device until a line of progress is due: nothing here waits for a GPU in between.
+step comes to stays on the device until a line of progress is due: nothing here waits for a GPU in between. DeepSpeed
+does, once a step, where it looks at the gradient's norm itself (guard.py).
 """
 
 import math
@@ -98,7 +99,8 @@ def train(
     loader = Waited(steps_ahead(make, start, len(plan), config.loader_workers))
     with closing(loader):
         for step, batches in enumerate(loader, start):
-            doing: Doing = "training" if step > start else "starting"  # the first step may compile
+            is_first = step == start or plan.phase_of(step)[1] == 0
+            doing: Doing = "starting" if is_first else "training"  # which may compile
             around.heartbeat.beat(doing, step)
             own = [(b.predictions, b.sequences, b.tokens, len(b.input_ids), around.preemption.asked) for b in batches]
             agreed = torch.tensor(own, dtype=torch.int64).sum(0)

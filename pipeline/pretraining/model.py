@@ -20,6 +20,8 @@ from pipeline.dataset.batches import Batch
 from pipeline.pretraining.attention import Layout, packed_attention
 
 MULTIPLE = 64
+VARIANTS = 64
+"""Shapes for which a region is compiled: one for each phase, and those of validation. Beyond these it isn't."""
 Reduction = Literal["sum", "none"]
 
 
@@ -112,22 +114,30 @@ class BertForPreTraining(nn.Module):
     def compile_regions(self) -> None:
         """Compile what repeats and what is memory-bound, each once: embeddings, the layer, the masked-LM loss.
 
-        For GPUs: there it fuses residual, LayerNorm, GELU and cross-entropy with what stands around them.
+        For GPUs: there it fuses residual, LayerNorm, GELU and cross-entropy with what stands around them. Rows are
+        looked up outside, for compiled code sums their gradients in any order; and no kernel is chosen by timing it,
+        which would make of two equal runs two.
         """
+        import torch._dynamo
+        import torch._inductor.config as inductor
+
+        torch._dynamo.config.recompile_limit = VARIANTS
+        options = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
         for layer in self.layers:
-            layer.compile(dynamic=False)
-        self.embed = torch.compile(self.embed, dynamic=False)  # type: ignore[method-assign]
-        self.masked_lm = torch.compile(self.masked_lm, dynamic=False)  # type: ignore[method-assign]
+            layer.compile(dynamic=False, options=options)
+        for region in ("embedded", "masked_lm"):
+            setattr(self, region, torch.compile(getattr(self, region), dynamic=False, options=options))
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor) -> Tensor:
         """Three ids of each token, [T], to [T, h]."""
+        words, positions = self.word_embeddings(input_ids), self.position_embeddings(position_ids)
+        return self.embedded(words, positions, token_type_ids)
+
+    def embedded(self, words: Tensor, positions: Tensor, token_type_ids: Tensor) -> Tensor:
+        """The rows of words and positions, [T, h], and which segment's row each takes, [T], to [T, h]."""
         first, second = self.token_type_embeddings.weight
-        embedded = (
-            self.word_embeddings(input_ids)
-            + self.position_embeddings(position_ids)
-            + torch.where(token_type_ids[:, None] == 0, first, second)  # two rows: summing beats adding one by one
-        )
-        return self.dropout(self.embedding_norm(embedded))  # type: ignore[no-any-return]
+        types = torch.where(token_type_ids[:, None] == 0, first, second)  # two rows: summing beats adding one by one
+        return self.dropout(self.embedding_norm(words + positions + types))  # type: ignore[no-any-return]
 
     def encode(self, batch: TensorBatch) -> Tensor:
         """The last layer's output, [T, h]."""

@@ -32,11 +32,11 @@ def main(path: Path, preemption: Preemption) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     job = Job.read(path)
     heartbeat = Heartbeat(job.beats, int(os.environ["RANK"]))
-    join()
     stage = zero_stage(systems_config(job.config.deepspeed))
     place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), stage)
     folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
     try:
+        join(job.settings)
         train_job(job, place, folder, heartbeat, preemption)
     except Preempted:
         pass

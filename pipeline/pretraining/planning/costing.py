@@ -68,11 +68,13 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
     free, state = available_bytes(device, 1), plan.state.total
     model = rehearsed_model(config, size, device)
     needed = [needed_memory(model, phase.lengths, share, device) for phase in plan.phases]
+    fitting = tuple(largest_micro_batch(each, state, free) for each in needed)
     del model
     speeds, updates, rate = list[float](), [0.0], None
     if tokens_per_second is None:
-        for phase in plan.phases:
-            speed = measured_speed(config, size, phase.lengths, share, phase.micro_batch_size, device)
+        for phase, fits in zip(plan.phases, fitting, strict=True):
+            samples = max(1, min(phase.micro_batch_size, fits))  # what doesn't fit can't be tried either
+            speed = measured_speed(config, size, phase.lengths, share, samples, device)
             speeds.append(speed.tokens_per_second)
             updates.append(speed.update_seconds / (plan.devices if plan.zero_stage else 1))
         rate = matrix_rate(dtype_of(config, device), device)
@@ -87,6 +89,6 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
         update_seconds=max(updates),
         matrix_rate=rate,
         pass_bytes=tuple(each.of(phase.micro_batch_size) for each, phase in zip(needed, plan.phases, strict=True)),
-        fitting=tuple(largest_micro_batch(each, state, free) for each in needed),
+        fitting=fitting,
         free_bytes=free,
     )

@@ -148,10 +148,10 @@ def needed_here(
 
     import torch
 
-    from pipeline.pretraining.planning.rehearsal import dtype_of, needed_memory
+    from pipeline.pretraining.planning.rehearsal import as_trained, needed_memory
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trained = copy.deepcopy(model).to(device, dtype_of(config, device)).train()
+        trained = as_trained(copy.deepcopy(model), config, device)
         needed = needed_memory(trained, lengths, predicted_share, device)
     if device.type == "cuda":
         del trained

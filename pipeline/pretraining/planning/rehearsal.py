@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config import PretrainingConfig
+from pipeline.pretraining.engine import is_compiled, systems_config
 from pipeline.pretraining.planning.lengths import Lengths
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Needed:
 
     def samples_in(self, free: float) -> int:
         """How many fit."""
-        return max(0, int((free - self.always) // self.a_sample))
+        return max(0, int((free - self.always) // max(self.a_sample, 1.0)))
 
 
 def made_up_batch(lengths: Sequence[int], vocabulary_size: int, predicted_share: float) -> "Batch":
@@ -78,7 +79,15 @@ def rehearsed_model(config: PretrainingConfig, vocabulary_size: int, device: "to
     """The model as a rank has it for the passes."""
     from pipeline.pretraining.model import BertForPreTraining
 
-    return BertForPreTraining(config, vocabulary_size).to(device, dtype_of(config, device)).train()
+    return as_trained(BertForPreTraining(config, vocabulary_size), config, device)
+
+
+def as_trained(model: "BertForPreTraining", config: PretrainingConfig, device: "torch.device") -> "BertForPreTraining":
+    """The model, moved to where and how the passes are made."""
+    model = model.to(device, dtype_of(config, device)).train()
+    if is_compiled(config, systems_config(config.deepspeed)):
+        model.compile_regions()
+    return model
 
 
 def dtype_of(config: PretrainingConfig, device: "torch.device") -> "torch.dtype":
@@ -105,20 +114,19 @@ def needed_memory(
 def _pass_bytes(
     model: "BertForPreTraining", lengths: Sequence[int], predicted_share: float, device: "torch.device"
 ) -> float:
-    """Bytes at the peak of a forward and backward pass, above what there was."""
+    """Bytes at the peak of a forward and backward pass, above what there was; gradients count with the state."""
     import torch
 
     from pipeline.pretraining.model import TensorBatch
 
     batch = TensorBatch.of(made_up_batch(lengths, model.vocabulary_size, predicted_share), device)
     if device.type == "cuda":
+        _backward(model, batch)  # which compiles, and leaves gradients and cuBLAS's workspace
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         _backward(model, batch)
-        peak = torch.cuda.max_memory_allocated(device) - before
-        model.zero_grad(set_to_none=True)
-        return HELD["cuda"] * peak
+        return HELD["cuda"] * (torch.cuda.max_memory_allocated(device) - before)
     held, own = dict[int, int](), {each.untyped_storage().data_ptr() for each in model.parameters()}
 
     def keep(tensor: "torch.Tensor") -> "torch.Tensor":

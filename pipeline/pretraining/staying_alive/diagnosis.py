@@ -95,7 +95,10 @@ def _seen_again(found: Sequence[MicroBatch], path: Path) -> str:
 
 def _looked_at(module: nn.Module, batch: Batch, again: Again, rank: int, number: int) -> MicroBatch:
     parameters = dict(module.named_parameters())
-    with _first_not_finite(module) as first:
+    with (
+        torch.compiler.set_stance("force_eager"),
+        _first_not_finite(module) as first,
+    ):  # compiled, a layer shows nothing
         loss, _ = again(number, batch)
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     squares: dict[str, float] = {}

@@ -71,10 +71,10 @@ def main(path: Path) -> None:
     from pipeline.pretraining.weights.initial import start_from
     from pipeline.store import open_store
 
-    join()
     job = Job.read(path)
     config, dataset, store = job.config, job.dataset, open_store(job.settings)
     try:
+        join(job.settings)
         check_device(config)
     except ConfigError as error:
         job.error.write_text(str(error), encoding="utf-8")

@@ -89,10 +89,10 @@ def _batches(samples: Samples, count: int, micro_batch_size: int, place: Place) 
 
 def _capacity(batches: Sequence[Batch]) -> Capacity:
     """A buffer that holds each of them, so that compiled code sees one shape."""
-    tokens = -(-max(len(batch.input_ids) for batch in batches) // 8) * 8
+    tokens = max(8, -(-max(len(batch.input_ids) for batch in batches) // 8) * 8)
     longest = max(int(batch.lengths.max(initial=1)) for batch in batches)
     sequences = max(len(batch.lengths) for batch in batches) + -(-tokens // longest)
-    return Capacity(tokens, sequences, max(len(batch.masked_positions) for batch in batches), longest)
+    return Capacity(tokens, sequences, max(1, *(len(batch.masked_positions) for batch in batches)), longest)
 
 
 def _add(into: npt.NDArray[np.float64], of: npt.NDArray[np.intp], *values: npt.NDArray[np.float64]) -> None:
