@@ -17,32 +17,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.pretraining.attention_blocks import BlockAttention
+
 BUCKET = 16
-"""Lengths are rounded up to this when sequences are grouped: little padding, few groups."""
+"""Lengths are rounded up to this when sequences are grouped: little padding, few groups, few shapes of products."""
+PAIRS = 2**18
+"""The most pairs of tokens in a group: with BERT-base's 12 heads in bf16 their scores take 6 MB, and stay in cache."""
 ROUNDED = 128
 """The longest length is rounded up to this: it decides the grid of a GPU's kernel, and no work."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Sequences that are multiplied together."""
+    """Sequences that are multiplied together, on a CPU."""
 
-    sequences: int
+    spans: tuple[tuple[int, int], ...]
+    """Where each starts and ends among the packed tokens."""
     length: int
-    """Of the longest."""
+    """What they are padded to."""
     mask: Tensor | None
     """[sequences, 1, 1, length] float32, -inf on padding; None where there is none."""
-
-
-@dataclass(frozen=True)
-class Padded:
-    """How packed sequences are padded and back, on a CPU."""
-
-    gather: Tensor
-    """[P] int64: the packed token for each padded place; padding repeats the sequence's last token."""
-    scatter: Tensor
-    """[T] int64: the padded place of each packed token."""
-    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True)
@@ -63,54 +57,34 @@ class Layout:
         return cls(lengths, ends.to(device, non_blocking=True), longest)
 
     @cached_property
-    def padded(self) -> Padded:
-        """Their groups; costs a few µs each."""
-        return _padded(self.lengths.astype(np.int64), self.ends.device)
+    def groups(self) -> tuple[Group, ...]:
+        """By length; sequences of no length are in none. Costs a few µs each."""
+        lengths = self.lengths.astype(np.int64)
+        ends, buckets = np.cumsum(lengths), -(-lengths // BUCKET)
+        groups = list[Group]()
+        for bucket in np.unique(buckets[lengths > 0]).tolist():
+            of = np.flatnonzero(buckets == bucket)
+            of = of[np.argsort(lengths[of], kind="stable")]
+            length = min(bucket * BUCKET, int(lengths.max()))
+            size = max(1, PAIRS // length**2)
+            for some in (of[at : at + size] for at in range(0, len(of), size)):
+                spans = zip((ends - lengths)[some].tolist(), ends[some].tolist(), strict=True)
+                groups.append(Group(tuple(spans), length, _mask(lengths[some], length)))
+        return tuple(groups)
 
 
-def _padded(lengths: npt.NDArray[np.int64], device: torch.device) -> Padded:
-    """Sequences grouped by length, longest last; those of no length are in no group."""
-    starts = np.cumsum(lengths) - lengths
-    buckets = -(-lengths // BUCKET)
-    gather, groups, places = list[npt.NDArray[np.int64]](), list[Group](), 0
-    scatter = np.empty(int(lengths.sum()), np.int64)
-    for bucket in np.unique(buckets[lengths > 0]):
-        of = np.flatnonzero(buckets == bucket)
-        sizes, longest = lengths[of, None], int(lengths[of].max())
-        steps = np.arange(longest)
-        packed = starts[of, None] + np.minimum(steps, sizes - 1)
-        is_real = steps < sizes
-        grid = places + np.arange(packed.size).reshape(packed.shape)
-        scatter[packed[is_real]] = grid[is_real]
-        gather.append(packed.reshape(-1))
-        mask = None
-        if not is_real.all():
-            mask = torch.from_numpy(np.where(is_real, 0, -np.inf).astype(np.float32))[:, None, None].to(device)
-        groups.append(Group(len(of), longest, mask))
-        places += packed.size
-    whole = np.concatenate([np.empty(0, np.int64), *gather])
-    return Padded(torch.from_numpy(whole).to(device), torch.from_numpy(scatter).to(device), tuple(groups))
+def _mask(lengths: npt.NDArray[np.int64], length: int) -> Tensor | None:
+    is_padding = np.arange(length) >= lengths[:, None]
+    if not is_padding.any():
+        return None
+    return torch.from_numpy(np.where(is_padding, -np.inf, 0).astype(np.float32))[:, None, None]
 
 
 def packed_attention(qkv: Tensor, heads: int, layout: Layout) -> Tensor:
     """Queries, keys and values [T, 3·H·D] of packed sequences to the attended values [T, H·D]."""
     if qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16):
         return _unpadded(qkv, heads, layout)
-    size = qkv.shape[-1] // (3 * heads)
-    if not layout.padded.groups:
-        return qkv[:, : heads * size]  # an empty micro-batch, which still takes part in the backward pass
-    padded = qkv.index_select(0, layout.padded.gather)
-    attended, at = list[Tensor](), 0
-    for group in layout.padded.groups:
-        places = group.sequences * group.length
-        block = padded[at : at + places].view(group.sequences, group.length, 3, heads, size)
-        query, key, value = (each.transpose(1, 2) for each in block.unbind(2))
-        scores = torch.matmul(query * size**-0.5, key.transpose(-1, -2))
-        if group.mask is not None:
-            scores = scores + group.mask.to(scores.dtype)
-        attended.append(torch.matmul(scores.softmax(-1), value).transpose(1, 2).reshape(places, heads * size))
-        at += places
-    return torch.cat(attended).index_select(0, layout.padded.scatter)
+    return BlockAttention.apply(qkv, heads, layout)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def _unpadded(qkv: Tensor, heads: int, layout: Layout) -> Tensor:
