@@ -19,10 +19,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:  # the launcher tells of stragglers too, and does without
+    import torch
 
 REMEMBERED = 20
 """Steps of which the median is taken."""
@@ -61,7 +61,7 @@ class _Part:
 class Stopwatch:
     """Times this rank's part of each step."""
 
-    def __init__(self, rank: int, device: torch.device) -> None:
+    def __init__(self, rank: int, device: "torch.device") -> None:
         self._rank, self._has_events = rank, device.type == "cuda"
         self._parts: deque[_Part] = deque(maxlen=REMEMBERED)
         self._began = 0.0
@@ -82,6 +82,8 @@ class Stopwatch:
         """A mark in the device's stream at this place; None where the host does all itself."""
         if not self._has_events:
             return None
+        import torch
+
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
@@ -96,6 +98,8 @@ class Stopwatch:
 
 def all_shares(own: Share | None, group: Any) -> list[Share]:
     """Those of all ranks, where each has one. All call, with one that messages between hosts go through."""
+    import torch.distributed as dist
+
     if dist.get_world_size() == 1:
         return []
     shares: list[Share | None] = [None] * dist.get_world_size()

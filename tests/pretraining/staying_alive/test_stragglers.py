@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config import PretrainingConfig
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.staying_alive.heartbeat import read_beats
-from pipeline.pretraining.staying_alive.stragglers import Share, Stragglers, lagging
+from pipeline.pretraining.staying_alive.stragglers import REMEMBERED, Share, Stopwatch, Stragglers, lagging
 from pipeline.store import Store
 from tests.small import Small
 
@@ -63,6 +64,36 @@ def test_a_rank_is_told_once_until_it_has_recovered() -> None:
     assert len(said.new(lagging(shares(0.4, 0.9)))) == 1
     (other,) = said.new(lagging(shares(0.4, 0.9, 0.4, 0.7)))
     assert other.startswith("Rank 3 on node3")
+
+
+def test_a_ranks_share_is_the_median_of_its_last_steps_with_what_its_loader_took() -> None:
+    stopwatch = Stopwatch(3, torch.device("cpu"))
+    for step in range(REMEMBERED + 5):
+        assert (stopwatch.share() is None) == (step < REMEMBERED)
+        stopwatch.start()
+        stopwatch.stop(1_000.0 if step < 12 else 500.0, tokens=40 + step % 2)
+    share = stopwatch.share()
+    assert share is not None
+    assert (share.rank, share.host, share.tokens) == (3, socket.gethostname(), 40.5)
+    assert share.seconds == pytest.approx(500, abs=100), "seven pauses of twenty count for nothing"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_a_ranks_share_is_what_the_device_takes() -> None:
+    device, seconds = torch.device("cuda"), []
+    matrix = torch.randn(2_048, 2_048, device=device)
+    for products in (1, 50):
+        stopwatch = Stopwatch(0, device)
+        for _ in range(REMEMBERED):
+            stopwatch.start()
+            for _ in range(products):
+                torch.mm(matrix, matrix)
+            stopwatch.stop(0.0, tokens=1)
+        torch.cuda.synchronize()
+        share = stopwatch.share()
+        assert share is not None
+        seconds.append(share.seconds)
+    assert seconds[1] > 10 * seconds[0]
 
 
 def hold_up(scratch: Path, over: threading.Event) -> None:
