@@ -5,14 +5,19 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 READY := $(VENV)/installed
 
-.PHONY: demo test test-long test-cluster check install clean
+.PHONY: demo test test-gpu test-long test-cluster check install clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
 	$(BIN)/bertmill run tiny
 
+# A GPU is left alone, where there is one: bit for bit equal to another machine is a claim of a CPU.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# On one NVIDIA GPU: that it computes what a CPU does, and trains, is killed and goes on. Some minutes.
+test-gpu: $(READY)
+	$(BIN)/python -m pytest tests/pretraining/gpu tests/pretraining/test_guard.py
 
 # The races and kills of which `make test` does a sample, in full. An hour or so.
 test-long: $(READY)

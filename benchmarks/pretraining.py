@@ -27,7 +27,7 @@ from pipeline.dataset.batches import Batch, filled
 from pipeline.dataset.dealing import Capacity
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
 from pipeline.pretraining.planning.flops import flops_of
-from pipeline.pretraining.planning.rehearsal import dtype_of, matrix_rate
+from pipeline.pretraining.planning.rehearsal import matrix_rate, rehearsed_dtype
 
 VOCABULARY = 30_522
 MODELS = {
@@ -62,7 +62,7 @@ def main() -> None:
     tokens = sum(batch.tokens for batch in batches)
     fill = tokens / (given.length * sum(batch.sequences for batch in batches))
     flops = sum(flops_of(config, VOCABULARY, batch) for batch in batches)
-    peak = matrix_rate(dtype_of(config, device), device)
+    peak = matrix_rate(rehearsed_dtype(config, device), device)
     print(f"{given.model}, length {given.length}, fill {fill:.2f}, {tokens:,} tokens a step, {peak / 1e12:.2f} TFLOP/s")
     sides = {name: SIDES[name](config, batches, device) for name in given.sides.split(",")}
     for name, step in sides.items():
@@ -150,7 +150,7 @@ def plain(config: PretrainingConfig, batches: list[Batch], device: torch.device)
 
     model = BertForPreTraining(config, VOCABULARY).to(device)
     if device.type == "cuda":
-        model.compile_regions()
+        model.compile_regions(rehearsed_dtype(config, device))
     low = config.precision == "bf16"
     weights = list(model.parameters())
     optimizer = make_optimizer(model, config)

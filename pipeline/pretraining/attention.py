@@ -1,16 +1,16 @@
 """Attention over sequences packed end to end, each seeing only itself. Several paths, one result.
 
 On a GPU, in half precision, kernels read the packed sequences as they are: our own (attention_kernels.py), or torch's
-`varlen_attn` for heads of an uncommon size. Elsewhere there is no such kernel: sequences are grouped with others of
-near-equal length, padded to the longest of their group, and multiplied as explicit batches, which on a CPU beats
-`scaled_dot_product_attention` at these lengths. Which sequences go together is worked out once a batch, on the host,
-and serves all layers. No path has dropout on the attention weights.
+`varlen_attn` for heads of an uncommon size. Elsewhere (CPUs, fp32, cards before Ampere) there is none: sequences are
+grouped with others of near-equal length, padded to it, and multiplied as explicit batches (attention_blocks.py), which
+on a CPU beats `scaled_dot_product_attention` at these lengths. Which sequences go together is worked out once a batch,
+on the host, and serves all layers. No path has dropout on the attention weights.
 
-Legend: T tokens, S sequences, H heads, D head size, P places of the padded groups.
+Legend: T tokens, S sequences, H heads, D head size.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ BUCKET = 16
 """Lengths are rounded up to this when sequences are grouped: little padding, few groups, few shapes of products."""
 PAIRS = 2**18
 """The most pairs of tokens in a group: with BERT-base's 12 heads in bf16 their scores take 6 MB, and stay in cache."""
+AMPERE = (8, 0)
+"""The first GPUs for which `varlen_attn` is."""
 ROUNDED = 128
 """The longest length is rounded up to this: it decides the grid of a GPU's kernel, and no work."""
 
@@ -82,21 +84,38 @@ def _mask(lengths: npt.NDArray[np.int64], length: int) -> Tensor | None:
 
 def packed_attention(qkv: Tensor, heads: int, layout: Layout) -> Tensor:
     """Queries, keys and values [T, 3·H·D] of packed sequences to the attended values [T, H·D]."""
-    if qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16):
-        return _unpadded(qkv, heads, layout)
-    return BlockAttention.apply(qkv, heads, layout)  # type: ignore[no-any-return,no-untyped-call]
+    size = qkv.shape[-1] // (3 * heads)
+    path = gpu_path(size, qkv.dtype) if qkv.is_cuda else "blocks"
+    if path == "blocks":
+        return BlockAttention.apply(qkv, heads, layout)  # type: ignore[no-any-return,no-untyped-call]
+    if path == "ours":
+        from pipeline.pretraining.attention_kernels import attended
 
-
-def _unpadded(qkv: Tensor, heads: int, layout: Layout) -> Tensor:
-    """By the kernels of a GPU."""
-    from pipeline.pretraining.attention_kernels import HEAD_SIZES, attended
-
-    if (size := qkv.shape[-1] // (3 * heads)) in HEAD_SIZES:
         out, _ = attended(qkv, layout.ends, heads, layout.longest)
         return out  # type: ignore[no-any-return]
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = qkv.view(len(qkv), 3, heads, size).unbind(1)
-    any_size = varlen_attn(query, key, value, layout.ends, layout.ends, layout.longest, layout.longest)
-    assert isinstance(any_size, Tensor), "the log-sum-exp isn't asked for"
-    return any_size.reshape(len(qkv), -1)
+    found = varlen_attn(query, key, value, layout.ends, layout.ends, layout.longest, layout.longest)
+    assert isinstance(found, Tensor), "the log-sum-exp isn't asked for"
+    return found.reshape(len(qkv), -1)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def gpu_path(size: int, dtype: torch.dtype) -> str:
+    """What this GPU attends by, in heads of that size: "ours", "varlen" or "blocks".
+
+    To be asked before what calls it is compiled, for it tries the kernels on the card.
+    """
+    return _gpu_path(size, dtype)
+
+
+@cache
+def _gpu_path(size: int, dtype: torch.dtype) -> str:
+    if dtype not in (torch.bfloat16, torch.float16):
+        return "blocks"
+    from pipeline.pretraining.attention_kernels import fits
+
+    if fits(size, dtype):
+        return "ours"
+    return "varlen" if torch.cuda.get_device_capability() >= AMPERE else "blocks"

@@ -14,7 +14,6 @@ Legend: T tokens, S sequences, H heads, D head size.
 
 # mypy: disable-error-code="no-untyped-def"
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -41,7 +40,7 @@ class Shape(NamedTuple):
 
 SHORT_FORWARD = Shape(64, 32, 4, 3)
 SHORT_BACKWARD = (Shape(128, 128, 8, 2), Shape(128, 64, 8, 2))
-"""The second where a card hasn't the shared memory for the first (GeForce, L4, A10 and the like; large heads on A100)."""
+"""The second where a card lacks the shared memory for the first: GeForce, L4, A10 and the like, an A100 for 128."""
 FORWARD = Shape(64, 64, 4, 3)
 BACKWARD_QUERIES = Shape(64, 32, 4, 3)
 BACKWARD_KEYS = Shape(64, 128, 4, 2)
@@ -97,11 +96,8 @@ def gradients(
     return into
 
 
-@cache
 def fits(size: int, dtype: torch.dtype) -> bool:
-    """Whether this card can run them for heads of that size. Tries them; to be asked before they are compiled into a
-    region.
-    """
+    """Whether this card can run them for heads of that size; tries each, and remembers how it is run."""
     if size not in HEAD_SIZES:
         return False
     ends = torch.tensor([0, 1], dtype=torch.int32, device="cuda")

@@ -16,6 +16,8 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.pretraining.model import BertForPreTraining
 
 OWNED = {
@@ -69,7 +71,7 @@ def _check_zero(path: Path, zero: Any) -> None:
         if zero.get(key):
             raise ConfigError(
                 f"The DeepSpeed config {path} sets zero_optimization.{key}, which DeepSpeed allows with its own "
-                f"optimizers only, and bertmill's is torch's fused AdamW. Remove it; take a higher ZeRO stage or more ranks."
+                f"optimizers only, and bertmill's is torch's AdamW. Remove it; take a higher ZeRO stage, or more ranks."
             )
     for key, (least, most) in NUMBERS.items():
         value = zero.get(key, least)
@@ -154,8 +156,8 @@ def initialise(
     from pipeline.pretraining.optimizer import make_optimizer
 
     deepspeed = import_deepspeed()
-    if is_compiled(config, systems):
-        model.compile_regions()
+    if is_compiled(systems):
+        model.compile_regions(dtype_of(config))
     whole = whole_config(config, systems, world)
     if tensorboard is not None:
         whole["tensorboard"] = {"enabled": True, "output_path": str(tensorboard.parent), "job_name": tensorboard.name}
@@ -173,14 +175,18 @@ def initialise(
     return engine
 
 
-def is_compiled(config: PretrainingConfig, systems: dict[str, Any]) -> bool:
-    """Whether regions of the model are compiled: on GPUs, in half precision, where the kernels are that they surround.
-
-    Not under ZeRO-3, which gathers weights amid what would be compiled.
-    """
+def is_compiled(systems: dict[str, Any]) -> bool:
+    """Whether regions of the model are: on GPUs, but for ZeRO-3, which gathers weights amid what would be compiled."""
     import torch
 
-    return torch.cuda.is_available() and config.precision != "fp32" and zero_stage(systems) < 3
+    return torch.cuda.is_available() and zero_stage(systems) < 3
+
+
+def dtype_of(config: PretrainingConfig) -> "torch.dtype":
+    """Of the weights in the passes."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
 
 
 def join(settings: Settings) -> None:
@@ -197,8 +203,8 @@ def join(settings: Settings) -> None:
     if torch.cuda.is_available():
         if (rank := int(os.environ["LOCAL_RANK"])) >= (gpus := torch.cuda.device_count()):
             raise ConfigError(
-                f"Rank {rank} of this machine has no GPU: {gpus} can be seen (CUDA_VISIBLE_DEVICES). Set BERTMILL_RANKS "
-                f"to {gpus}."
+                f"Rank {rank} of this machine has no GPU: {gpus} can be seen (CUDA_VISIBLE_DEVICES). Set "
+                f"BERTMILL_RANKS to {gpus}."
             )
         torch.cuda.set_device(rank)
     patience = timedelta(seconds=2 * max(settings.start_s, settings.hang_s, settings.store_deadline_s))

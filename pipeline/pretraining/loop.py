@@ -30,7 +30,7 @@ from pipeline.pretraining.checkpoints.checkpoint import Place, is_due
 from pipeline.pretraining.guard import Guard
 from pipeline.pretraining.model import Losses, TensorBatch
 from pipeline.pretraining.planning.flops import flops_of
-from pipeline.pretraining.planning.rehearsal import dtype_of, matrix_rate
+from pipeline.pretraining.planning.rehearsal import matrix_rate, rehearsed_dtype
 from pipeline.pretraining.schedule import learning_rate
 from pipeline.pretraining.staying_alive.diagnosis import diagnose, not_finite
 from pipeline.pretraining.staying_alive.floor import UnigramFloor
@@ -78,7 +78,7 @@ def train(
     written anywhere; and where `floor_step` asks for a loss that isn't reached.
     """
     device, has_pairs = engine.device, plan.pairs != "none"
-    peak = matrix_rate(dtype_of(config, device), device, PEAK_S)
+    peak = matrix_rate(rehearsed_dtype(config, device), device, PEAK_S)
     hosts = dist.new_group(backend="gloo") if device.type == "cuda" else None
 
     def make(step: int) -> list[Batch]:

@@ -8,7 +8,7 @@ Legend: T tokens, S sequences, M predictions, h hidden size, V vocabulary.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
-from pipeline.pretraining.attention import Layout, packed_attention
+from pipeline.pretraining.attention import Layout, gpu_path, packed_attention
 
 MULTIPLE = 64
 VARIANTS = 64
@@ -85,6 +85,7 @@ class BertForPreTraining(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.vocabulary_size = vocabulary_size
+        self.head_size = width // config.num_attention_heads
         self.recomputes = config.activation_checkpointing
         rows = -(-vocabulary_size // MULTIPLE) * MULTIPLE
         self.word_embeddings = nn.Embedding(rows, width)
@@ -111,7 +112,7 @@ class BertForPreTraining(nn.Module):
         with torch.no_grad():
             self.word_embeddings.weight[self.vocabulary_size :] = 0
 
-    def compile_regions(self) -> None:
+    def compile_regions(self, dtype: torch.dtype) -> None:
         """Compile what repeats and what is memory-bound, each once: embeddings, the layer, the masked-LM loss.
 
         For GPUs: there it fuses residual, LayerNorm, GELU and cross-entropy with what stands around them. Rows are
@@ -122,9 +123,10 @@ class BertForPreTraining(nn.Module):
         import torch._inductor.config as inductor
 
         torch._dynamo.config.recompile_limit = VARIANTS
-        options = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
-        for layer in self.layers:
-            layer.compile(dynamic=False, options=options)
+        options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
+        if gpu_path(self.head_size, dtype) != "blocks":  # which is Python
+            for layer in self.layers:
+                layer.compile(dynamic=False, options=options)
         for region in ("embedded", "masked_lm"):
             setattr(self, region, torch.compile(getattr(self, region), dynamic=False, options=options))
 

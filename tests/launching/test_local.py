@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from pipeline.launching import LAUNCHERS
 from pipeline.launching.local import launch_local, local_ranks
@@ -157,12 +158,16 @@ def test_without_gpus_there_are_two_ranks_or_one_on_a_single_core(monkeypatch: p
     assert local_ranks() == 1
 
 
-def test_there_is_a_rank_for_each_gpu_that_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_a_rank_for_each_gpu_that_torch_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text('#!/bin/sh\nfor n in 0 1 2; do echo "GPU $n: NVIDIA H200 (UUID: GPU-$n)"; done\n')
+    program.write_text('#!/bin/sh\nfor n in 0 1 2; do echo "GPU $n: RTX 3080 Laptop GPU (UUID: GPU-$n)"; done\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert local_ranks() == 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert local_ranks() == 1, "the driver lists those that CUDA_VISIBLE_DEVICES hides"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert local_ranks() == 2, "a torch without CUDA"
 
 
 def test_the_launcher_that_settings_name_by_default_is_there() -> None:

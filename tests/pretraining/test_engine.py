@@ -1,6 +1,9 @@
 """Who owns which DeepSpeed key: a key set on both sides is an error that says what to do."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from pipeline.pretraining.engine import OWNED, systems_config, whole_config, zer
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.store import Store
+from tests.conftest import free_port
 from tests.small import Small
 
 SHIPPED = ("zero0", "zero1", "zero2", "zero3")
@@ -120,6 +124,41 @@ def test_a_number_that_the_plan_reads_is_checked_before_deepspeed_does(zero: obj
     with pytest.raises(ConfigError) as caught:
         systems_config(written(tmp_path, {"zero_optimization": zero}))
     assert f"mine.json sets {told}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["offload_optimizer", "offload_param"])
+def test_offload_is_refused_with_the_reason(key: str, tmp_path: Path) -> None:
+    path = written(tmp_path, {"zero_optimization": {"stage": 3, key: {"device": "cpu"}}})
+    with pytest.raises(
+        ConfigError, match=f"sets zero_optimization.{key}, which DeepSpeed allows with its own optimizers"
+    ):
+        systems_config(path)
+
+
+def test_deepspeed_never_waits_for_the_device_to_tell_its_own_pace(tmp_path: Path) -> None:
+    code = """
+import sys, torch
+from pipeline.config import PretrainingConfig
+from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
+deepspeed = import_deepspeed()
+deepspeed.init_distributed(dist_backend="gloo", verbose=False)
+from deepspeed.accelerator import get_accelerator
+waits = []
+get_accelerator().synchronize = lambda *_: waits.append(1)
+engine = initialise(torch.nn.Linear(4, 1), PretrainingConfig(name="t", precision="bf16"), systems_config("zero1"), 1)
+waits.clear()
+for _ in range(6):
+    for _ in range(3):
+        engine.backward(engine(torch.ones(2, 4, dtype=torch.bfloat16)).float().sum(), scale_wrt_gas=False)
+    engine.step()
+print("waits:", len(waits))
+"""
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "RANK": "0", "WORLD_SIZE": "1"}
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | variables | {"LOCAL_RANK": "0"}
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1] == "waits: 0"
 
 
 def test_a_bucket_may_be_written_as_json_writes_large_numbers(tmp_path: Path) -> None:

@@ -56,10 +56,10 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
 
     from pipeline.pretraining.planning.memory import available_bytes, largest_micro_batch
     from pipeline.pretraining.planning.rehearsal import (
-        dtype_of,
         matrix_rate,
         measured_speed,
         needed_memory,
+        rehearsed_dtype,
         rehearsed_model,
     )
 
@@ -77,7 +77,7 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
             speed = measured_speed(config, size, phase.lengths, share, samples, device)
             speeds.append(speed.tokens_per_second)
             updates.append(speed.update_seconds / (plan.devices if plan.zero_stage else 1))
-        rate = matrix_rate(dtype_of(config, device), device)
+        rate = matrix_rate(rehearsed_dtype(config, device), device)
     else:
         first = flops_per_token(config, size, plan.phases[0].lengths, share)
         speeds = [tokens_per_second * first / phase.flops_a_token for phase in plan.phases]

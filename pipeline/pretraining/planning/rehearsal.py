@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.engine import is_compiled, systems_config
+from pipeline.pretraining.engine import dtype_of, is_compiled, systems_config
 from pipeline.pretraining.planning.lengths import Lengths
 
 if TYPE_CHECKING:
@@ -84,21 +84,21 @@ def rehearsed_model(config: PretrainingConfig, vocabulary_size: int, device: "to
 
 def as_trained(model: "BertForPreTraining", config: PretrainingConfig, device: "torch.device") -> "BertForPreTraining":
     """The model, moved to where and how the passes are made."""
-    model = model.to(device, dtype_of(config, device)).train()
-    if is_compiled(config, systems_config(config.deepspeed)):
-        model.compile_regions()
+    dtype = rehearsed_dtype(config, device)
+    model = model.to(device, dtype).train()
+    if is_compiled(systems_config(config.deepspeed)):
+        model.compile_regions(dtype)
     return model
 
 
-def dtype_of(config: PretrainingConfig, device: "torch.device") -> "torch.dtype":
+def rehearsed_dtype(config: PretrainingConfig, device: "torch.device") -> "torch.dtype":
     """Of the weights in the passes. A CPU, which isn't trained on in fp16, rehearses it in bf16, which is as wide: most
     multiply matrices in fp16 a hundred times as slowly.
     """
     import torch
 
-    if config.precision == "fp16" and device.type == "cpu":
-        return torch.bfloat16
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+    dtype = dtype_of(config)
+    return torch.bfloat16 if dtype == torch.float16 and device.type == "cpu" else dtype
 
 
 def needed_memory(

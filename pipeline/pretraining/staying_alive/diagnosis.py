@@ -95,10 +95,8 @@ def _seen_again(found: Sequence[MicroBatch], path: Path) -> str:
 
 def _looked_at(module: nn.Module, batch: Batch, again: Again, rank: int, number: int) -> MicroBatch:
     parameters = dict(module.named_parameters())
-    with (
-        torch.compiler.set_stance("force_eager"),
-        _first_not_finite(module) as first,
-    ):  # compiled, a layer shows nothing
+    compiled_shows_no_parts = torch.compiler.set_stance("force_eager")
+    with compiled_shows_no_parts, _first_not_finite(module) as first:
         loss, _ = again(number, batch)
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     squares: dict[str, float] = {}

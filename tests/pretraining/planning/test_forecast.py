@@ -15,7 +15,13 @@ from pipeline.pretraining.planning import rehearsal
 from pipeline.pretraining.planning.costing import Costs, costs_of
 from pipeline.pretraining.planning.forecast import TrainingPlan, plan_training
 from pipeline.pretraining.planning.lengths import Lengths
-from pipeline.pretraining.planning.rehearsal import made_up_batch, measured_speed, needed_memory, rehearsed_model
+from pipeline.pretraining.planning.rehearsal import (
+    Needed,
+    made_up_batch,
+    measured_speed,
+    needed_memory,
+    rehearsed_model,
+)
 from pipeline.pretraining.planning.summary import phase_rows, plan_rows, short
 from tests.small import Small
 
@@ -124,6 +130,7 @@ def test_a_rehearsal_measures_speed_and_what_samples_need_beside_the_model(
     assert needed.a_sample < twice.a_sample < 2 * needed.a_sample
     assert needed.samples_in(needed.of(10) + 1) == 10
     assert needed.samples_in(0) == 0
+    assert Needed(always=10.0, a_sample=0.0).samples_in(free=1e9) > 0, "a measurement may find nothing"
 
 
 def test_a_made_up_batch_has_the_lengths_and_predictions_that_were_asked_for() -> None:

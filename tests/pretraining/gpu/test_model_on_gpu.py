@@ -89,7 +89,7 @@ def test_compiled_regions_equal_eager_ones_within_bf16_rounding() -> None:
     model, batch = BertForPreTraining(CONFIG, VOCABULARY).bfloat16(), batch_of(LENGTHS)
     eager, expected = step(model, batch, "cuda")
     model = model.cuda()
-    model.compile_regions()
+    model.compile_regions(torch.bfloat16)
     losses = model(TensorBatch.of(batch, torch.device("cuda")))
     (losses.masked_lm / batch.predictions + losses.next_sentence / batch.sequences).backward()
     assert float(losses.masked_lm) == pytest.approx(float(eager.masked_lm), rel=3e-3)
