@@ -72,7 +72,7 @@ def _weights(query: Tensor, key: Tensor, group: "Group") -> Tensor:
     scores = query.new_empty(len(query), group.length, group.length)
     torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=query.shape[-1] ** -0.5, out=scores)
     if group.mask is not None:
-        scores.view(len(group.spans), -1, group.length, group.length).add_(group.mask.to(scores.dtype))
+        scores.view(len(group.spans), -1, group.length, group.length).add_(group.mask.to(scores))
     return torch.softmax(scores, -1, out=scores)
 
 
