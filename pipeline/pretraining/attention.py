@@ -2,11 +2,11 @@
 
 On a GPU, in half precision, kernels read the packed sequences as they are: our own (attention_kernels.py), or torch's
 `varlen_attn` for heads of an uncommon size. Elsewhere there is no such kernel: sequences are grouped with others of
-near-equal length, padded to the longest of their group, and multiplied as explicit batches, which on a CPU beats
+near-equal length, padded, and multiplied as explicit batches (attention_blocks.py), which on a CPU beats
 `scaled_dot_product_attention` at these lengths. Which sequences go together is worked out once a batch, on the host,
 and serves all layers. No path has dropout on the attention weights.
 
-Legend: T tokens, S sequences, H heads, D head size, P places of the padded groups.
+Legend: T tokens, S sequences, H heads, D head size.
 """
 
 from dataclasses import dataclass

@@ -145,10 +145,14 @@ def join() -> None:
 
     import torch
 
+    from pipeline.pretraining.allocator import keep_freed_memory
+
     deepspeed = import_deepspeed()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        keep_freed_memory()
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 
 
