@@ -198,6 +198,8 @@ def join(settings: Settings) -> None:
 
     import torch
 
+    from pipeline.pretraining.allocator import keep_freed_memory
+
     deepspeed = import_deepspeed()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if torch.cuda.is_available():
@@ -207,6 +209,8 @@ def join(settings: Settings) -> None:
                 f"BERTMILL_RANKS to {gpus}."
             )
         torch.cuda.set_device(rank)
+    else:
+        keep_freed_memory()
     patience = timedelta(seconds=2 * max(settings.start_s, settings.hang_s, settings.store_deadline_s))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     deepspeed.init_distributed(dist_backend=backend, timeout=patience, verbose=False)

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.pretraining.attention import Layout, gpu_path, packed_attention
+from pipeline.pretraining.cross_entropy import CrossEntropies
 
 MULTIPLE = 64
 VARIANTS = 64
@@ -153,13 +154,19 @@ class BertForPreTraining(nn.Module):
 
     def masked_lm_logits(self, hidden: Tensor) -> Tensor:
         """[M, h] to [M, V] float32: the vocabulary's padding has no probability and no gradient."""
+        return self._padded_logits(hidden)[:, : self.vocabulary_size].float()
+
+    def _padded_logits(self, hidden: Tensor) -> Tensor:
         transformed = self.transform_norm(F.gelu(self.transform(hidden)))
-        logits = F.linear(transformed, self.word_embeddings.weight, self.decoder_bias)
-        return logits[:, : self.vocabulary_size].float()
+        return F.linear(transformed, self.word_embeddings.weight, self.decoder_bias)
 
     def masked_lm(self, hidden: Tensor, labels: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
         """[M, h] and what stood there, [M], to cross-entropies and whether predictions are right."""
-        return _scored(self.masked_lm_logits(hidden), labels, reduction)
+        if hidden.is_cuda:  # where compiled code fuses it
+            return _scored(self.masked_lm_logits(hidden), labels, reduction)
+        logits = self._padded_logits(hidden)
+        each, is_right = CrossEntropies.apply(logits, labels, self.vocabulary_size)  # type: ignore[no-untyped-call]
+        return (each.sum(), is_right.sum()) if reduction == "sum" else (each, is_right)
 
     def next_sentence_logits(self, hidden: Tensor, layout: Layout) -> Tensor:
         """[T, h] to [S, 2] float32, from each sequence's [CLS]."""
