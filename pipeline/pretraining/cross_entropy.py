@@ -24,7 +24,8 @@ NUMBERS = 2**18
 class CrossEntropies(torch.autograd.Function):
     """Logits [M, R] and labels [M] to float32 [M] in nats, and whether the likeliest is the label, bool [M].
 
-    Columns from `vocabulary_size` on are padding: they have no probability and no gradient.
+    Columns from `vocabulary_size` on are padding: they have no probability and no gradient. What is labelled -100
+    costs nothing and has none either.
     """
 
     @staticmethod
@@ -32,24 +33,25 @@ class CrossEntropies(torch.autograd.Function):
         sums = logits.new_empty(len(logits), dtype=torch.float32)
         of_label, is_right = torch.empty_like(sums), torch.empty_like(labels, dtype=torch.bool)
         for some in _rows(logits):
-            scores, right = logits[some, :vocabulary_size].float(), labels[some, None]
+            scores = logits[some, :vocabulary_size].float()
             sums[some] = scores.logsumexp(-1)
-            of_label[some] = scores.gather(1, right)[:, 0]
-            is_right[some] = scores.argmax(-1) == right[:, 0]
+            of_label[some] = scores.gather(1, labels[some, None].clamp(min=0))[:, 0]
+            is_right[some] = scores.argmax(-1) == labels[some]
         ctx.save_for_backward(logits, labels, sums)
         ctx.vocabulary_size = vocabulary_size
         ctx.mark_non_differentiable(is_right)
-        return sums - of_label, is_right
+        return (sums - of_label).masked_fill(labels < 0, 0), is_right
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         logits, labels, sums = ctx.saved_tensors
-        into = torch.empty_like(logits)
+        into, gradient = torch.empty_like(logits), gradient.masked_fill(labels < 0, 0)
         into[:, ctx.vocabulary_size :] = 0
         for some in _rows(logits):
             probabilities = (logits[some, : ctx.vocabulary_size] - sums[some, None]).exp_()  # float32, as the sums are
-            probabilities.scatter_add_(1, labels[some, None], probabilities.new_full((len(probabilities), 1), -1.0))
+            right = labels[some, None].clamp(min=0)
+            probabilities.scatter_add_(1, right, probabilities.new_full((len(probabilities), 1), -1.0))
             into[some, : ctx.vocabulary_size] = probabilities.mul_(gradient[some, None])
         return into, None, None
 
