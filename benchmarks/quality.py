@@ -22,9 +22,9 @@ from pipeline.config import PretrainingConfig
 from pipeline.dataset.samples import Samples
 from pipeline.mapping import process_map
 from pipeline.preset import load_preset
-from pipeline.pretraining.checkpoints.checkpoint import Place
 from pipeline.pretraining.job import job_of
 from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation
 from pipeline.pretraining.weights.export import from_hugging_face, hugging_face_config, to_hugging_face

@@ -82,8 +82,8 @@ def _flat(totals: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
     """Counts within counts as rows: `documents train`, `documents held-out`."""
     rows: list[tuple[str, str]] = []
     for name, value in totals.items():
-        if name == "funnel":
-            continue  # a table of its own
+        if name == "funnel" or (above == "sources" and isinstance(value, list)):
+            continue  # a table of its own; runs of a dataset's rows
         words = f"{above} {name}".strip()
         if isinstance(value, dict):
             rows += _flat(value, words)

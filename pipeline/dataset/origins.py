@@ -18,7 +18,7 @@ Ids = npt.NDArray[np.int64]
 def runs_of(tokens: Sequence[Part], samples: Sequence[Part]) -> list[tuple[str, int]]:
     """(source, how many rows of it come next) of a split, from its shards and what was made of each in each pass.
 
-    None where it can't be told: google's script makes samples of all shards together.
+    Empty where it can't be told: google's script makes samples of several shards together.
     """
     if len(samples) % len(tokens):
         return []
@@ -39,18 +39,9 @@ class Origins:
 
     def __init__(self, runs: Sequence[tuple[str, int]]) -> None:
         self.names = tuple(sorted({name for name, _ in runs}))
-        self._sizes = np.array([rows for _, rows in runs], np.int64)
-        self._ends = np.cumsum(self._sizes)
+        self._ends = np.cumsum([rows for _, rows in runs])
         self._numbers = np.array([self.names.index(name) for name, _ in runs], np.int64)
 
     def of(self, rows: Ids) -> Ids:
         """Which of `names` each row's first segment is of; its second, too, where that follows."""
         return self._numbers[np.searchsorted(self._ends, rows, side="right")]
-
-    def first(self, count: int) -> Ids:
-        """The first rows of each run, as many of all `count` as are its share; where nothing is known, of all."""
-        if not self.names:
-            return np.arange(count)
-        taken = np.diff(self._ends * count // self._ends[-1], prepend=0)
-        starts = self._ends - self._sizes
-        return np.concatenate([np.arange(start, start + size) for start, size in zip(starts, taken, strict=True)])

@@ -85,23 +85,31 @@ def _check_vocabulary(checkpoint: Artifact, dataset: Artifact, store: Store) -> 
 def _objectives(
     checkpoint: Artifact, samples: "Samples", config: EvaluationConfig, store: Store
 ) -> tuple[list[str], list[str]]:
-    """Which objectives the model is scored on, and which not, for it came without the heads: that is said."""
+    """Which objectives the model is scored on, and which not, for nothing trained the heads: that is said."""
     from pipeline.evaluation.heldout import THROUGH, objectives_of
 
-    lacking = store.manifest(checkpoint).totals.get("lacking", [])
+    lacking = _untrained_heads(checkpoint, store)
     asked = objectives_of(samples)
     left_out = [name for name in asked if THROUGH[name] & set(lacking)]
     able = [name for name in asked if name not in left_out]
     if not left_out:
         return able, []
-    what = f"{checkpoint} came without {', '.join(lacking)}"
+    what = f"{checkpoint} has no trained {', '.join(lacking)}"
     if not able and not config.tasks:
         raise ConfigError(
             f"{what}: it predicts nothing of held-out text, and evaluation.tasks names nothing else to score. Name a "
             f"task, or train on from it (pretraining.init), which makes the heads."
         )
-    log.warning("%s: held-out %s scores are left out, for a new head has learned nothing", what, " and ".join(left_out))
+    log.warning(
+        "%s: held-out %s scores are left out, for such a head has learned nothing", what, " and ".join(left_out)
+    )
     return able, left_out
+
+
+def _untrained_heads(checkpoint: Artifact, store: Store) -> list[str]:
+    """Those that an imported model came without, and that a training had nothing to train by."""
+    totals = store.manifest(checkpoint).totals
+    return [*totals.get("lacking", []), *totals.get("untrained", [])]
 
 
 def task_names(config: EvaluationConfig) -> list[str]:

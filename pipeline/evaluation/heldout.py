@@ -2,7 +2,7 @@
 
 Scored with transformers and the exported checkpoint, so that what is measured is what users load. The masks are fixed
 by the dataset. The entropy of the same text's tokens says what knowing their frequencies alone would reach. A model
-that came without a head has no score of it: transformers would make a new one, which nobody has trained.
+whose head nothing has trained, or that came without it, has no score of it.
 """
 
 from collections.abc import Collection, Iterator, Mapping

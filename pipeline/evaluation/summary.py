@@ -14,7 +14,7 @@ def score_rows(scores: dict[str, Any]) -> list[dict[str, str]]:
         accuracy = f"{heldout['next_sentence_accuracy']:.3f}"
         rows.append(_row("held-out next-sentence accuracy", accuracy, "chance 0.500"))
     for objective in scores.get("left_out", ()):
-        rows.append(_row(f"held-out {objective} scores", "left out", "the model came without that head"))
+        rows.append(_row(f"held-out {objective} scores", "left out", "the model has no trained head for it"))
     for name, task in scores["tasks"].items():
         controls = ", ".join(
             f"{kind.replace('_', ' ')} {task[kind]['accuracy']:.3f}"

@@ -18,4 +18,5 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(TRIM_THRESHOLD, MOST)
-        mallopt(MMAP_THRESHOLD, GIB) or mallopt(MMAP_THRESHOLD, EARLIER)
+        if not mallopt(MMAP_THRESHOLD, GIB):
+            mallopt(MMAP_THRESHOLD, EARLIER)

@@ -1,7 +1,7 @@
 """Attention over sequences packed end to end, each seeing only itself. Several paths, one result.
 
 On a GPU, in half precision, kernels read the packed sequences as they are: our own (attention_kernels.py), or torch's
-`varlen_attn` for heads of an uncommon size. Elsewhere (CPUs, fp32, cards before Ampere) there is none: sequences are
+`varlen_attn` for heads of an uncommon size. Elsewhere (CPUs, fp32, cards that neither fits) sequences are
 grouped with others of near-equal length, padded to it, and multiplied as explicit batches (attention_blocks.py), which
 on a CPU beats `scaled_dot_product_attention` at these lengths. Which sequences go together is worked out once a batch,
 on the host, and serves all layers. No path has dropout on the attention weights.
@@ -31,7 +31,7 @@ ROUNDED = 128
 
 @dataclass(frozen=True)
 class Group:
-    """Sequences that are multiplied together, on a CPU."""
+    """Sequences that are multiplied together."""
 
     spans: tuple[tuple[int, int], ...]
     """Where each starts and ends among the packed tokens."""

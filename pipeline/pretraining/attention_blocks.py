@@ -1,4 +1,4 @@
-"""Attention of packed sequences on a CPU: explicit products of a few sequences at a time, whose scores stay in cache.
+"""Attention of packed sequences for CPUs: explicit products of a few sequences at a time, whose scores stay in cache.
 
 A group of near-equal lengths is copied out by heads, multiplied, and written back to where it lay; backward puts the
 three gradients in place likewise. Fresh memory costs a CPU more than the products do, as the system hands it out page

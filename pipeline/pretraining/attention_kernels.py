@@ -21,7 +21,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
-from triton.runtime.errors import OutOfResources
+from triton.compiler.errors import CompilationError
+from triton.runtime.errors import OutOfResources, PTXASError
 
 BLOCK = 128
 """A sequence of no more tokens is one block."""
@@ -104,10 +105,11 @@ def fits(size: int, dtype: torch.dtype) -> bool:
     for shape in SHORT_BACKWARD:
         _short_backward[size] = shape
         try:
-            for longest in (BLOCK, 2 * BLOCK):
-                qkv = torch.zeros(1, 3 * size, dtype=dtype, device="cuda", requires_grad=True)
-                attended(qkv, ends, 1, longest)[0].sum().backward()
-        except OutOfResources:
+            with torch.enable_grad():
+                for longest in (BLOCK, 2 * BLOCK):
+                    qkv = torch.zeros(1, 3 * size, dtype=dtype, device="cuda", requires_grad=True)
+                    attended(qkv, ends, 1, longest)[0].sum().backward()
+        except (OutOfResources, PTXASError, CompilationError):  # the last two of cards that are too old
             continue
         return True
     return False

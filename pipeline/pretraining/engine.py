@@ -189,10 +189,15 @@ def dtype_of(config: PretrainingConfig) -> "torch.dtype":
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
 
 
-def join(settings: Settings) -> None:
-    """Take this rank's device, and meet the others. ConfigError where there are fewer GPUs than ranks.
+def patience(settings: Settings) -> timedelta:
+    """How long a rank waits for others: after all that the watchdog and the store may take, so that these say why."""
+    return timedelta(seconds=2 * max(settings.start_s, settings.hang_s, settings.store_deadline_s))
 
-    A rank that waits for others gives up after all that the watchdog and the store may take, so that these say why.
+
+def join(settings: Settings) -> None:
+    """Take this rank's device, and meet the others; on a CPU, keep what steps free. ConfigError: more ranks than GPUs.
+
+    Groups that DeepSpeed makes besides keep torch's patience.
     """
     import logging
 
@@ -211,9 +216,8 @@ def join(settings: Settings) -> None:
         torch.cuda.set_device(rank)
     else:
         keep_freed_memory()
-    patience = timedelta(seconds=2 * max(settings.start_s, settings.hang_s, settings.store_deadline_s))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, timeout=patience, verbose=False)
+    deepspeed.init_distributed(dist_backend=backend, timeout=patience(settings), verbose=False)
 
 
 def import_deepspeed() -> Any:

@@ -10,7 +10,7 @@ from pipeline.pretraining.weights.initial import started_from
 from pipeline.settings import Settings
 from pipeline.store import Artifact, Recipe, Store
 
-SCHEMA = 3
+SCHEMA = 4
 TRAINED = "trained"
 """The snapshot of a finished training; sorts after every step's."""
 

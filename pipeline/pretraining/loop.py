@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from pipeline.dataset.loading import steps_ahead
 from pipeline.dataset.plan import Plan
 from pipeline.dataset.randomness import mixed
 from pipeline.errors import TrainingError
-from pipeline.pretraining.checkpoints.checkpoint import Place, is_due
+from pipeline.pretraining.checkpoints.checkpoint import is_due
 from pipeline.pretraining.guard import Guard
 from pipeline.pretraining.model import Losses, TensorBatch
+from pipeline.pretraining.place import Place
 from pipeline.pretraining.planning.flops import flops_of
 from pipeline.pretraining.planning.rehearsal import matrix_rate, rehearsed_dtype
 from pipeline.pretraining.schedule import learning_rate
@@ -58,6 +60,8 @@ class Surroundings:
     checkpoint is due. Whether it is stored, where it is the last chance: that is waited for."""
     heartbeat: Heartbeat
     preemption: Preemption
+    patience: timedelta
+    """How long a rank waits for the others."""
     diagnosis: Callable[[int], Path]
     """Where to put what is found of a step that wasn't finite."""
 
@@ -79,7 +83,7 @@ def train(
     """
     device, has_pairs = engine.device, plan.pairs != "none"
     peak = matrix_rate(rehearsed_dtype(config, device), device, PEAK_S)
-    hosts = dist.new_group(backend="gloo") if device.type == "cuda" else None
+    hosts = dist.new_group(backend="gloo", timeout=around.patience) if device.type == "cuda" else None
 
     def make(step: int) -> list[Batch]:
         return plan.batches(step, place.rank)

@@ -32,6 +32,8 @@ def publish(
     for name in TOKENIZER_FILES:
         draft.include(store.manifest(vocabulary).file(name), f"model/{name}")
     budget = {"steps": len(curve), "tokens": sum(line["tokens"] for line in curve)}
+    if store.manifest(dataset).config.get("pairs") == "none":
+        totals = totals | {"untrained": ["next-sentence"]}
     return draft.commit(totals=budget | totals, metrics=last_means(curve), producer=dict(producer))
 
 

@@ -15,13 +15,14 @@ import torch.distributed as dist
 
 from pipeline.dataset.plan import Plan
 from pipeline.errors import TrainingError
-from pipeline.pretraining.checkpoints.checkpoint import Checkpoints, Place
+from pipeline.pretraining.checkpoints.checkpoint import Checkpoints
 from pipeline.pretraining.checkpoints.fragments import whole_weights
-from pipeline.pretraining.engine import check_device, initialise, systems_config
+from pipeline.pretraining.engine import check_device, initialise, patience, systems_config
 from pipeline.pretraining.job import TRAINED, Job
 from pipeline.pretraining.loop import Surroundings, train
 from pipeline.pretraining.model import BertForPreTraining
 from pipeline.pretraining.phases import heldout_of, open_samples, plan_of
+from pipeline.pretraining.place import Place
 from pipeline.pretraining.planning.memory import check_memory
 from pipeline.pretraining.publish import publish_snapshot
 from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
@@ -78,7 +79,10 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
 
 
 def _begin(job: Job, place: Place, store: Store, checkpoints: Checkpoints, curve: Path) -> Begun:
-    """The engine as the newest checkpoint left it, or as the job's parent or seed has it; all that can't be is said."""
+    """The engine as the newest checkpoint left it, or as the job's parent or seed has it.
+
+    ConfigError for what the device, the memory or the dataset can't do.
+    """
     config, device, systems = job.config, _device(), systems_config(job.config.deepspeed)
     check_device(config)
     curve.touch()
@@ -129,6 +133,7 @@ def _surroundings(
             checkpoint=checkpoint,
             heartbeat=heartbeat,
             preemption=preemption,
+            patience=patience(job.settings),
             diagnosis=lambda step: job.log.with_suffix(f".step-{step}.json"),
         )
 

@@ -24,9 +24,9 @@ def main(path: Path, preemption: Preemption) -> None:
     import torch.distributed as dist
 
     from pipeline.errors import BertmillError, Preempted
-    from pipeline.pretraining.checkpoints.checkpoint import Place
     from pipeline.pretraining.engine import join, systems_config, zero_stage
     from pipeline.pretraining.job import Job
+    from pipeline.pretraining.place import Place
     from pipeline.pretraining.rank import train_job
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import DatasetConfig
-from pipeline.dataset.batches import Batch, heldout_batches, packed
+from pipeline.dataset.batches import RUNS, Batch, heldout_batches, heldout_rows, packed
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.dealing import dealt
 from pipeline.dataset.samples import Samples
@@ -253,11 +253,24 @@ def test_rows_are_found_in_any_number_of_files(small: Small, samples: Samples) -
 # Held-out samples, stored masks
 
 
-def test_heldout_batches_are_the_first_samples_in_order_under_the_masks_of_epoch_0(small: Small) -> None:
+@pytest.mark.parametrize(
+    ("samples", "limit"), [(0, 9), (1, 9), (9, 9), (200, 70), (200, 199), (10_000, 640), (997, 130)]
+)
+def test_heldout_rows_are_so_many_from_all_over_in_few_runs(samples: int, limit: int) -> None:
+    rows = heldout_rows(samples, limit)
+    assert len(set(rows.tolist())) == len(rows) == min(samples, limit)
+    assert (np.diff(rows) > 0).all()
+    assert ((rows >= 0) & (rows < samples)).all()
+    assert (np.diff(rows) > 1).sum() <= 2 * RUNS
+    assert limit >= samples or rows[-1] > 0.9 * samples * (1 - 1 / min(limit, RUNS))
+
+
+def test_heldout_batches_are_those_rows_in_order_under_the_masks_of_epoch_0(small: Small) -> None:
     samples = Samples(small.store, small.dataset, "heldout")
-    for limit, expected in ((50, 50), (10**9, len(samples))):
+    for limit in (50, 10**9):
         batches = list(heldout_batches(samples, limit=limit, micro_batch_size=16))
-        assert [index for batch in batches for index in batch.indices.tolist()] == list(range(expected))
+        rows = heldout_rows(len(samples), limit).tolist()
+        assert [index for batch in batches for index in batch.indices.tolist()] == rows
         assert {len(batch.lengths) for batch in batches[:-1]} == {16}
         for batch in batches:
             assert seen(batch) == seen(packed_rows(samples, [(0, index) for index in batch.indices.tolist()]))

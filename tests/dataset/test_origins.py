@@ -66,9 +66,6 @@ def test_rows_are_told_apart_by_runs_worked_by_hand() -> None:
     origins = Origins([("wiki", 6), ("news", 3), ("wiki", 3)])
     assert origins.names == ("news", "wiki")
     assert origins.of(np.array([0, 5, 6, 8, 9, 11])).tolist() == [1, 1, 0, 0, 1, 1]
-    assert origins.first(4).tolist() == [0, 1, 6, 9]
-    assert origins.first(12).tolist() == list(range(12))
-    assert origins.first(0).tolist() == []
 
 
 @pytest.mark.parametrize("pairs", ["nsp", "sop", "none"])
@@ -98,7 +95,6 @@ def test_googles_script_doesnt_say_of_which_source_a_sample_is(given: Parents) -
 def test_a_dataset_made_before_sources_were_kept_is_read_all_the_same(store: Store) -> None:
     samples = Samples(store, stored(store, [rows_of([20] * 5)]))
     assert samples.origins.names == ()
-    assert samples.origins.first(3).tolist() == [0, 1, 2]
 
 
 def test_held_out_batches_have_of_each_source_its_share(given: Parents) -> None:

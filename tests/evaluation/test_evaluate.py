@@ -201,8 +201,8 @@ def test_an_encoder_without_heads_is_fine_tuned_and_no_prediction_of_a_new_head_
     (task,) = metrics["tasks"].values()
     assert len(task["pretrained"]["accuracies"]) == 1
     assert [record.message for record in caplog.records] == [
-        f"{imported('encoder-alone')} came without masked-LM transform, masked-LM bias, next-sentence: held-out "
-        f"masked-LM and next-sentence scores are left out, for a new head has learned nothing"
+        f"{imported('encoder-alone')} has no trained masked-LM transform, masked-LM bias, next-sentence: held-out "
+        f"masked-LM and next-sentence scores are left out, for such a head has learned nothing"
     ]
     rows = [(row["what"], row["score"]) for row in score_rows(metrics)]
     assert rows[:2] == [("held-out masked-LM scores", "left out"), ("held-out next-sentence scores", "left out")]

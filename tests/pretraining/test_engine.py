@@ -11,7 +11,7 @@ import torch
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.pretraining.engine import OWNED, systems_config, whole_config, zero_stage
+from pipeline.pretraining.engine import OWNED, check_device, systems_config, whole_config, zero_stage
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.store import Store
@@ -155,7 +155,11 @@ print("waits:", len(waits))
 """
     variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "RANK": "0", "WORLD_SIZE": "1"}
     process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | variables | {"LOCAL_RANK": "0"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | variables | {"LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=120,
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1] == "waits: 0"
@@ -187,3 +191,12 @@ def test_fp16_is_refused_on_a_cpu_before_the_first_step(fresh: Store, small: Sma
         pretrain(config, small.dataset, store=fresh)
     with pytest.raises(TrainingError, match=told):
         overfit_one_batch(config, small.dataset, store=fresh, tell=print)
+
+
+def test_bf16_is_refused_on_a_gpu_that_only_imitates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: including_emulation)
+    with pytest.raises(ConfigError, match='is "bf16", which a Tesla T4 lacks; .* Set it to "fp16" or "fp32"'):
+        check_device(PretrainingConfig(name="t", precision="bf16"))
+    check_device(PretrainingConfig(name="t", precision="fp16"))

@@ -23,7 +23,6 @@ from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError, CorruptArtifact
 from pipeline.pretraining.checkpoints.fragments import (
     KINDS,
-    Place,
     numbers_of,
     optimizer_step,
     owned_fragments,
@@ -33,10 +32,11 @@ from pipeline.pretraining.checkpoints.fragments import (
 )
 from pipeline.pretraining.checkpoints.stored import StoredFragments, file_name
 from pipeline.pretraining.checkpoints.storing import Snapshot, Storing, step_of, whole_name
+from pipeline.pretraining.place import Place
 from pipeline.pretraining.watching.curve import CURVE
 from pipeline.store import Artifact, FileEntry, Store, Work
 
-__all__ = ["Checkpoints", "Place", "Publish", "Resume", "is_due"]
+__all__ = ["Checkpoints", "Publish", "Resume", "is_due"]
 PATIENCE_S = 10.0
 """How long a run that ends otherwise than by `drain` lets its last checkpoint come to its end."""
 Publish = Callable[[int, dict[str, Tensor], Path], Artifact]

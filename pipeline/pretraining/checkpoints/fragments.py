@@ -19,19 +19,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pipeline.pretraining.guard import torch_optimizer
+from pipeline.pretraining.place import Place
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 WEIGHT = "weight"
 KINDS = (WEIGHT, *MOMENTS)
 """What the optimizer keeps of each number, all in fp32: itself, and Adam's two moments."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """One rank of a world under a ZeRO stage."""
-
-    rank: int
-    world: int
-    zero_stage: int
 
 
 @dataclass(frozen=True)
@@ -84,12 +78,14 @@ def parameter_shapes(engine: Any) -> dict[str, torch.Size]:
 def numbers_of(engine: Any, held: Held, kind: str) -> Tensor:
     """The fragment's weights or one of its moments: a view into the optimizer.
 
-    Moments are zero before Adam's first step: in fp16 a training's first ones may be skipped.
+    Or zeros, before Adam's first step: in fp16 a training's first ones may be skipped.
     """
     if kind == WEIGHT:
         return held.of(held.master)
     moments = torch_optimizer(engine).state.get(held.master, {})
-    return held.of(moments[kind]) if moments else torch.zeros(held.fragment.count, device=held.master.device)
+    if not moments and engine.fp16_enabled():
+        return torch.zeros(held.fragment.count, device=held.master.device)
+    return held.of(moments[kind])
 
 
 def optimizer_step(engine: Any) -> float:
@@ -138,14 +134,6 @@ def parted(numbers: Tensor, fragments: Iterable[Fragment]) -> Iterator[tuple[Fra
     for each in fragments:
         yield each, numbers.narrow(0, at, each.count)
         at += each.count
-
-
-def torch_optimizer(engine: Any) -> torch.optim.Optimizer:
-    """Torch's optimizer, under whatever DeepSpeed wraps it in."""
-    optimizer = engine.optimizer
-    while not isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = optimizer.optimizer
-    return optimizer
 
 
 _Found = Iterator[tuple[Tensor, int, int, Tensor, int]]

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline.errors import StoreError
-from pipeline.pretraining.checkpoints.fragments import Fragment, Place
+from pipeline.pretraining.checkpoints.fragments import Fragment
 from pipeline.pretraining.checkpoints.stored import file_name, write_fragments
+from pipeline.pretraining.place import Place
 from pipeline.pretraining.watching.curve import CURVE
 from pipeline.store import FileEntry, Work
 

@@ -145,6 +145,7 @@ def needed_here(
 ) -> "Needed":
     """What micro-batches need on the device, by a copy of the model as it will be there; no random state is moved."""
     import copy
+    import gc
 
     import torch
 
@@ -155,5 +156,6 @@ def needed_here(
         needed = needed_memory(trained, lengths, predicted_share, device)
     if device.type == "cuda":
         del trained
+        gc.collect()  # compiled regions hold their model in a circle
         torch.cuda.empty_cache()
     return needed

@@ -1,6 +1,6 @@
 """Held-out loss while training, always at 15 % masking, so that runs of any masking rate can be compared.
 
-Samples of each dataset's held-out split, the first of each source, under the masks of epoch 0: the same each time. Told
+Samples from all over each dataset's held-out split, under the masks of epoch 0: the same each time. Told
 for all, by length, and where there are several by dataset and by source: that of a sample's first segment, to which a
 second one of another document counts. Ranks share the samples; each makes as many passes as the others.
 """
@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from pipeline.dataset.batches import IGNORED, Batch, filled, rows_batch
+from pipeline.dataset.batches import IGNORED, Batch, filled, heldout_rows, rows_batch
 from pipeline.dataset.dealing import Capacity
 from pipeline.dataset.samples import Samples
-from pipeline.pretraining.checkpoints.checkpoint import Place
 from pipeline.pretraining.model import TensorBatch
+from pipeline.pretraining.place import Place
 
 MASKED_LM_PROB = 0.15
 LENGTHS = (32, 64, 128, 256, 512)
@@ -81,7 +81,7 @@ def _numbered(named: Sequence[Sequence[str]]) -> tuple[list[str], list[npt.NDArr
 
 def _batches(samples: Samples, count: int, micro_batch_size: int, place: Place) -> Iterator[Batch]:
     """The rank's share of `count` samples, in as many batches as any other's."""
-    rows = samples.origins.first(count)
+    rows = heldout_rows(len(samples), count)
     for first in range(0, count, micro_batch_size * place.world):
         start = first + micro_batch_size * place.rank
         yield rows_batch(samples, rows[start : start + micro_batch_size])

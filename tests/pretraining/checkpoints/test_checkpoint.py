@@ -17,9 +17,10 @@ from safetensors import safe_open
 
 from pipeline.config import PretrainingConfig
 from pipeline.pretraining.checkpoints.checkpoint import Checkpoints
-from pipeline.pretraining.checkpoints.fragments import KINDS, Place
+from pipeline.pretraining.checkpoints.fragments import KINDS
 from pipeline.pretraining.checkpoints.storing import step_of, whole_name
 from pipeline.pretraining.job import SCHEMA, TRAINED
+from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.store import Artifact, Recipe, Store, Work
 from tests.damage import damage_blob

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import StoreError
-from pipeline.pretraining.checkpoints.fragments import KINDS, Fragment, Place
+from pipeline.pretraining.checkpoints.fragments import KINDS, Fragment
 from pipeline.pretraining.checkpoints.storing import Snapshot, Storing, step_of, whole_name
+from pipeline.pretraining.place import Place
 from pipeline.settings import Settings
 from pipeline.store import Recipe, Store, Work, open_store
 from tests.conftest import BUCKET

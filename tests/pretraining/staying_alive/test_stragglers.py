@@ -1,27 +1,18 @@
-"""A rank that is slow is told while training goes on: by hand, and in a training of two of which one is held up."""
+"""A rank that is slow is told while training goes on: by hand, and in a training of two of which one is slow."""
 
 import logging
-import os
-import signal
 import socket
-import tempfile
-import threading
-import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.config import PretrainingConfig
+from pipeline.launching import LAUNCHERS
 from pipeline.pretraining.pretrain import pretrain
-from pipeline.pretraining.staying_alive.heartbeat import read_beats
 from pipeline.pretraining.staying_alive.stragglers import REMEMBERED, Share, Stopwatch, Stragglers, lagging
 from pipeline.store import Store
+from tests.pretraining.staying_alive.slow_worker import launch_with_a_slow_one
 from tests.small import Small
-
-STOPPED_S, RUNNING_S = 0.12, 0.01
-WITHIN_S = 120.0
 
 
 def shares(*seconds: float, tokens: tuple[float, ...] = ()) -> list[Share]:
@@ -96,37 +87,16 @@ def test_on_a_gpu_a_ranks_share_is_what_the_device_takes() -> None:
     assert seconds[1] > 10 * seconds[0]
 
 
-def hold_up(scratch: Path, over: threading.Event) -> None:
-    """Let rank 1 run for a small part of the time, from its second step to the end of the training."""
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline and not over.is_set():
-        for beat in (beat for folder in scratch.glob("bertmill-job-*/beats") for beat in read_beats(folder)):
-            if beat.rank == 1 and beat.doing == "training":
-                with suppress(ProcessLookupError):
-                    os.kill(beat.pid, signal.SIGSTOP)
-                    time.sleep(STOPPED_S)
-                    os.kill(beat.pid, signal.SIGCONT)
-        time.sleep(RUNNING_S)
-
-
-def test_the_rank_that_is_held_up_is_named_with_its_host_and_no_other(
+def test_the_rank_that_is_slow_is_named_with_its_host_and_no_other(
     fresh: Store,
     small: Small,
     tiny: PretrainingConfig,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setitem(LAUNCHERS, "local", launch_with_a_slow_one)
     config = tiny.model_copy(update={"max_steps": 30, "train_batch_size": 120, "log_every": 5})
-    over = threading.Event()
-    disturber = threading.Thread(target=hold_up, args=(tmp_path, over))
-    disturber.start()
-    try:
-        with caplog.at_level(logging.WARNING, "bertmill"):
-            pretrain(config, small.dataset, store=fresh)
-    finally:
-        over.set()
-        disturber.join()
+    with caplog.at_level(logging.WARNING, "bertmill"):
+        pretrain(config, small.dataset, store=fresh)
     (warning,) = (record.message for record in caplog.records if "is slow" in record.message)
     assert warning.startswith(f"Rank 1 on {socket.gethostname()} is slow, and all wait for it: it takes ")

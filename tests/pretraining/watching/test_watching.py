@@ -10,12 +10,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.config import PretrainingConfig
-from pipeline.dataset.batches import rows_batch
+from pipeline.dataset.batches import heldout_rows, rows_batch
 from pipeline.dataset.origins import Origins
 from pipeline.dataset.samples import Samples
 from pipeline.errors import TrainingError
-from pipeline.pretraining.checkpoints.checkpoint import Place
 from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation
@@ -114,7 +114,7 @@ def test_losses_by_source_are_those_of_their_own_samples_and_average_to_the_whol
     small.store.export(watched[0], tmp_path / "exported")
     model = load_pretrained(tmp_path / "exported", tiny).eval()
     samples = heldout(small)
-    rows = samples.origins.first(20)
+    rows = heldout_rows(len(samples), 20)
     by_source = {}
     for number, name in enumerate(samples.origins.names):
         batch = rows_batch(samples, rows[samples.origins.of(rows) == number])
