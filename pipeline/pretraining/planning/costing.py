@@ -50,7 +50,7 @@ class Costs:
 def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> Costs:
     """Measure on this machine's device; with `tokens_per_second` of the first phase, known from elsewhere, memory only.
 
-    Takes some seconds a phase.
+    Takes some seconds a phase; on a GPU, where the model's regions are compiled for it, a minute.
     """
     import torch
 

@@ -81,13 +81,19 @@ class Killed:
 
 
 def killed_after(
-    wholes: int, config: PretrainingConfig, small: Small, store: Store, newest: int = 0, **variables: str
+    wholes: int,
+    config: PretrainingConfig,
+    small: Small,
+    store: Store,
+    newest: int = 0,
+    within_s: float = 120,
+    **variables: str,
 ) -> None:
     """Kill a training when so many more checkpoints are whole than the one after `newest` steps."""
     work = store.work(recipe_of(config, small))
     wanted = newest + wholes * config.checkpoint_every
     with Killed(config, store, **variables) as killed:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + within_s
         while not set(steps_in(work)) & set(range(wanted, config.max_steps - 1)) and time.monotonic() < deadline:
             if not killed.is_running:
                 break
