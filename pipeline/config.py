@@ -38,7 +38,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class Table(BaseModel):
     """A table of a preset: frozen, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
     def identity(self) -> dict[str, Any]:
         """What of this table makes the fingerprint: values that differ from the default, without `WHERE` fields."""

@@ -131,7 +131,7 @@ def _lines(description: str, total: int | None) -> Iterator[Advance]:
     def advance(by: int = 1, note: str = "") -> None:
         nonlocal done, last
         done += by
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES or (done == total and by and note):
             last = time.monotonic()
             counted = _count(done, total)
             log.info("%s%s%s", description, f": {counted}" if counted else "", f"  {note}" if note else "")

@@ -36,10 +36,14 @@ def launch_local(module: str, argument: Path, ranks: int, log: Path, poll: Calla
 
 
 def _environment(ranks: int) -> dict[str, str]:
-    threads = max(1, (os.cpu_count() or 1) // ranks)
-    compiling = {"TORCHINDUCTOR_COMPILE_THREADS": str(threads)}  # of each rank; theirs are as many as all cores
+    threads = str(max(1, (os.cpu_count() or 1) // ranks))
+    defaults = {
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # on a machine in use, those that spin for another keep it from running
+        "TORCHINDUCTOR_COMPILE_THREADS": threads,  # of each rank; torch's own are as many as all cores
+    }
     loopback = {"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").exists() else {}
-    return {"OMP_NUM_THREADS": str(threads)} | compiling | os.environ | loopback | {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    return defaults | os.environ | loopback | {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -39,6 +39,22 @@ OWNED = {
     "timers": "nothing: bertmill tells its own pace, and theirs waits for the device in each pass",
 }
 """Keys of DeepSpeed's that our config decides, and what of it to set instead."""
+SYSTEMS = frozenset(
+    {
+        "zero_optimization",
+        *("communication_data_type", "prescale_gradients", "gradient_predivide_factor", "disable_allgather"),
+        *(
+            "comms_logger",
+            "wall_clock_breakdown",
+            "memory_breakdown",
+            "flops_profiler",
+            "steps_per_print",
+            "dump_state",
+        ),
+        *("wandb", "csv_monitor", "comet"),
+    }
+)
+"""Keys of DeepSpeed's that its JSON may set; it passes over what it doesn't know."""
 FP16 = {"enabled": True, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False}
 """DeepSpeed's own scale is 1, for ours is in the loss (loss_scale.py); its other keys are of a scale that it finds."""
 NUMBERS: dict[str, tuple[int, int | None]] = {"stage": (0, 3), "reduce_bucket_size": (0, None)}
@@ -59,6 +75,10 @@ def systems_config(name_or_path: str) -> dict[str, Any]:
             raise ConfigError(
                 f"The DeepSpeed config {path} sets {key!r}, which the preset owns. Remove it there; set {OWNED[key]}."
             )
+    for key in config.keys() - SYSTEMS:
+        raise ConfigError(
+            f"The DeepSpeed config {path} sets {key!r}, which means nothing here. {nearest(key, SYSTEMS)}"
+        )
     _check_zero(path, config.get("zero_optimization", {}))
     return config
 

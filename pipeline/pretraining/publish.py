@@ -61,5 +61,7 @@ def publish_snapshot(
 def last_means(curve: list[dict[str, Any]]) -> dict[str, float]:
     """Means over the last steps."""
     last = curve[-LAST_STEPS:]
-    names = ("loss", "masked_lm_loss", "masked_lm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
+    names = ["loss", "masked_lm_loss", "masked_lm_accuracy"]
+    if any(line["next_sentence_loss"] for line in last):  # else there are no pairs
+        names += ["next_sentence_loss", "next_sentence_accuracy"]
     return {name: sum(line[name] for line in last) / len(last) for name in names}

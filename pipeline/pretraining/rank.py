@@ -68,7 +68,7 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
             raise TrainingError(
                 f"The curve can't be written to {curve.path}: make room there, and run again to finish."
             )
-        checkpoints.drain(job.settings.store_deadline_s)
+        checkpoints.finish(job.settings.store_deadline_s)
         weights = whole_weights(begun.engine, place)
         if place.rank == 0:
             _leave(weights, job, begun.engine.module.vocabulary_size, work, folder)

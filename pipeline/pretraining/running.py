@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.errors import Preempted, TrainingError
+from pipeline.errors import ConfigError, Preempted, TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.job import Job
@@ -32,8 +32,14 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     Ranks that hang or die are started again from the last checkpoint. Raises Preempted where they were asked to stop.
     """
     ranks = job.settings.ranks or local_ranks()
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    job.log.write_bytes(b"")
+    try:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.log.write_bytes(b"")
+    except OSError as error:
+        raise ConfigError(
+            f"The log can't be written to {job.log}: {error.strerror}. Set BERTMILL_HOME to a folder that "
+            f"can be written."
+        ) from None
     started = time.monotonic()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     store.check_before_commit()

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError, CorruptArtifact, UnknownReference, nearest
 from pipeline.settings import Settings
-from pipeline.store.aliases import Aliases
+from pipeline.store.aliases import LATEST, Aliases
 from pipeline.store.artifact import (
     KINDS,
     VERSION_DIGITS,
@@ -151,8 +151,9 @@ class Store:
             raise UnknownReference(f"{reference} fits {len(fitting)} versions: {names}. Write more of it.")
         if not fitting:
             there = [*self.aliases.names(kind, name), *(each.version for each in versions if not each.is_retracted)]
+            why = " A run with --set and without --name leaves latest alone." if wanted == LATEST else ""
             raise UnknownReference(
-                f"{kind}/{name} has no version or alias {wanted + step!r}. It has: {', '.join(there)}."
+                f"{kind}/{name} has no version or alias {wanted + step!r}. It has: {', '.join(there)}.{why}"
             )
         return fitting[0]
 

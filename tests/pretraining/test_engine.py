@@ -126,6 +126,11 @@ def test_a_number_that_the_plan_reads_is_checked_before_deepspeed_does(zero: obj
     assert f"mine.json sets {told}" in str(caught.value)
 
 
+def test_a_key_that_deepspeed_would_pass_over_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'zero_optimisation', which means nothing here. Did you mean 'zero_optimiz"):
+        systems_config(written(tmp_path, {"zero_optimisation": {"stage": 1}}))
+
+
 @pytest.mark.parametrize("key", ["offload_optimizer", "offload_param"])
 def test_offload_is_refused_with_the_reason(key: str, tmp_path: Path) -> None:
     path = written(tmp_path, {"zero_optimization": {"stage": 3, key: {"device": "cpu"}}})

@@ -190,6 +190,13 @@ class Checkpoints:
         """Wait until what is under way is whole. False on all ranks: it isn't, within that time."""
         return not self._any(self._storing is not None and not self._storing.wait(within_s))
 
+    def finish(self, within_s: float) -> None:
+        """The weights are about to be left whole: what is under way is needed where a snapshot is to be made of it."""
+        if self._storing is not None and self._storing.is_snapshot:
+            self.drain(within_s)
+        else:
+            self.close()
+
     def close(self) -> None:
         """Leave what is under way, unless it ends soon; parts without a whole are nothing. Each rank for itself."""
         if self._storing is not None:

@@ -81,6 +81,11 @@ class Storing:
         self._thread = threading.Thread(target=self._store_on, name=f"checkpoint-{self.step}", daemon=True)
         self._thread.start()
 
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether an artifact is to be made of it; the same on all ranks."""
+        return bool(self._snapshot.record["snapshot"])
+
     def is_done(self) -> bool:
         """Whether this rank's share of it is; what was a fault of ours, not of the store or the disk, is raised."""
         if self._fault is not None:

@@ -3,6 +3,7 @@
 A speed that is known from elsewhere takes the measurement's place: for planning on a laptop what a cluster will do.
 """
 
+import os
 from dataclasses import dataclass
 
 from pipeline.pretraining.planning.flops import flops_per_token
@@ -52,6 +53,7 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
 
     Takes some seconds a phase; on a GPU, where the model's regions are compiled for it, a minute.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ranks are launched; read when torch is first loaded
     import torch
 
     from pipeline.pretraining.planning.memory import available_bytes, largest_micro_batch

@@ -117,11 +117,12 @@ def check_memory(
         lengths = Lengths.of(steps.looked_at(0).lengths)
         needed = needed_here(model, config, lengths, steps.samples[0].config.masked_lm_prob, device)
         if held + needed.of(samples) > free:
+            many, are = (f"{samples} samples", "are") if samples > 1 else ("a sample", "is")
             which = f"pretraining.phases: a micro-batch of phase {number}" if config.phases else "A micro-batch"
             raise ConfigError(
                 f"{which} takes about {(held + needed.of(samples)) / GB:.3g} GB, {held / GB:.3g} of them for the "
-                f"model's state, where {free / GB:.3g} GB are free on this rank's {device.type}: {samples} samples of "
-                f"up to {lengths.longest} tokens are too many. {_advice(largest_micro_batch(needed, held, free))}"
+                f"model's state, where {free / GB:.3g} GB are free on this rank's {device.type}: {many} of "
+                f"up to {lengths.longest} tokens {are} too many. {_advice(largest_micro_batch(needed, held, free))}"
             )
 
 
@@ -133,7 +134,10 @@ def largest_micro_batch(needed: "Needed", held: float, free: float) -> int:
 def _advice(fitting: int) -> str:
     if fitting:
         return f"Set train_micro_batch_size_per_gpu to {fitting}, which fits; the training stays the same."
-    return "Not one sample fits: take a higher ZeRO stage (pretraining.deepspeed), more ranks, or a smaller model."
+    return (
+        "Not one sample fits: take a higher ZeRO stage (pretraining.deepspeed), more machines, a smaller model, or on "
+        "a CPU fewer ranks, which share its memory (BERTMILL_RANKS)."
+    )
 
 
 def needed_here(

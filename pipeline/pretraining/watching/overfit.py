@@ -106,9 +106,11 @@ def main(path: Path) -> None:
                     f"step {step:4}: loss {loss:.4f}, masked-LM accuracy {right / predictions:.3f}, "
                     f"next-sentence accuracy {right_pairs / sequences:.3f}\n"
                 )
-        if loss < LEARNED * first:
-            told.write(f"learned by heart: {loss:.4f}, from {first:.4f}. Model, labels and optimizer work together.\n")
-            return
+                if loss < LEARNED * first:
+                    told.write(
+                        f"learned by heart: {loss:.4f}, from {first:.4f}. Model, labels and optimizer work together.\n"
+                    )
+                    return
     job.error.write_text(
         f"After {config.steps} steps on one batch its loss is {loss:.4f}, from {first:.4f}: not learned by heart. Try "
         f"another pretraining.learning_rate ({config.learning_rate:g} now), and look at samples with `bertmill show "

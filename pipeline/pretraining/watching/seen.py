@@ -1,7 +1,7 @@
 """What a training saw at a step: its batch made again, from the names of its samples."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, packed
 from pipeline.dataset.dealing import dealt
 from pipeline.dataset.plan import EPOCHS_A_PHASE, Plan
+from pipeline.dataset.samples import Samples
 from pipeline.dataset.showing import batch_samples, check_shown
 from pipeline.dataset.steps import Chosen
 from pipeline.errors import ConfigError
@@ -43,11 +44,20 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
         f"{len(batch.masked_positions):,} predictions, sha256 {batch_digest(batch)}"
     )
     yield from _dealt_lines(plan, number, chosen, world)
-    names = zip(batch.indices[:shown], chosen.epochs[:shown] % EPOCHS_A_PHASE, strict=True)
-    titles = [f"sample {index:,} in epoch {epoch}" for index, epoch in names]
+    names = zip(batch.datasets[:shown], batch.indices[:shown], chosen.epochs[:shown] % EPOCHS_A_PHASE, strict=True)
+    titles = [f"sample {index:,}{_origin(steps.samples, of, index)} in epoch {epoch}" for of, index, epoch in names]
     for text in batch_samples(batch, titles, steps.samples[0], store):
         yield ""
         yield text
+
+
+def _origin(mixed: Sequence[Samples], dataset: int, index: int) -> str:
+    """Of which dataset and source a sample is, where there are several."""
+    samples = mixed[dataset]
+    named = [str(samples.dataset)] if len(mixed) > 1 else []
+    if len(samples.origins.names) > 1:
+        named += [samples.origins.names[int(samples.origins.of(np.array([index]))[0])]]
+    return f" of {', '.join(named)}" if named else ""
 
 
 def _dealt_lines(plan: Plan, phase: int, chosen: Chosen, world: int) -> Iterator[str]:

@@ -104,8 +104,9 @@ def log_start(record: Mapping[str, Any]) -> None:
         if record[key]
     ]
     said += [f"made new: {', '.join(record['new_heads'])}"] if record["new_heads"] else []
-    level = logging.WARNING if new > record["kept_entries"] else logging.INFO
-    log.log(level, "starting from %s: %s", record["parent"], "; ".join(said))
+    log.info("starting from %s: %s", record["parent"], "; ".join(said))
+    if new > record["kept_entries"]:
+        log.warning("most of the vocabulary is new: is %s of another language, or another case?", record["parent"])
 
 
 def start_from(

@@ -100,7 +100,7 @@ def test_the_phase_that_does_not_fit_is_named_and_where_no_sample_fits_what_else
     assert told.startswith("pretraining.phases: a micro-batch of phase 2 takes about ")
     told = refused(small, tiny, 1e3, monkeypatch)
     assert told is not None
-    assert "Not one sample fits: take a higher ZeRO stage (pretraining.deepspeed), more ranks, or a smaller" in told
+    assert "Not one sample fits: take a higher ZeRO stage (pretraining.deepspeed), more machines, a smaller" in told
 
 
 def test_a_container_leaves_what_its_limit_leaves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
