@@ -146,6 +146,7 @@ def test_where_it_runs_does_not_count() -> None:
             ["vocabulary.tokens=['mill']", 'vocabulary.base={vocabulary="bert"}'],
             'tokens are given, but base.new_words = "none" takes a vocabulary as it is',
         ),
+        (["pretraining.learning_rate=inf"], "pretraining.learning_rate is inf: Input should be a finite number"),
         (["pretraining=3"], "not of the form table.key=value"),
         (["pretraining.seed.x=3"], "pretraining.seed"),
     ],

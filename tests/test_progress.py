@@ -60,6 +60,15 @@ def test_off_a_terminal_lines_stand_at_least_the_stated_seconds_apart(
     assert time.monotonic() - began >= 3 * 0.05
 
 
+def test_off_a_terminal_the_last_line_of_work_that_tells_something_is_always_there(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    with progress("training", 3) as advance:
+        advance(2, "loss 2.5")
+        advance(1, "loss 2.4")
+    assert lines.messages == ["training: 3 of 3  loss 2.4"]
+
+
 def test_off_a_terminal_short_work_prints_nothing(lines: pytest.LogCaptureFixture) -> None:
     list(track(range(10_000), "reading", 10_000))
     assert lines.messages == []

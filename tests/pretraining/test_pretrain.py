@@ -224,6 +224,14 @@ def test_samples_longer_than_the_positions_are_an_error_before_any_rank_starts(
     assert not (fresh.settings.home / "logs").exists()
 
 
+def test_a_home_that_can_not_be_written_is_an_error_in_a_sentence(
+    fresh: Store, small: Small, tiny: PretrainingConfig
+) -> None:
+    (fresh.settings.home / "logs").write_text("a file where a folder is wanted")
+    with pytest.raises(ConfigError, match=r"The log can't be written to .*/logs/tiny-\w+.log: .*Set BERTMILL_HOME to"):
+        pretrain(tiny, small.dataset, store=fresh)
+
+
 def test_an_unknown_launcher_suggests_the_nearest(fresh: Store, small: Small, tiny: PretrainingConfig) -> None:
     settings = Settings.model_validate(fresh.settings.model_dump() | {"launcher": "lokal"})
     with pytest.raises(ConfigError, match=r"BERTMILL_LAUNCHER is 'lokal'. Did you mean 'local'\?"):

@@ -194,6 +194,23 @@ def test_what_failed_is_in_the_line_of_progress_until_it_is_stored(
     assert steps_in(real) == [2]
 
 
+def test_at_the_end_one_that_cant_be_stored_is_given_up_for_the_whole_weights_come(
+    training: Training,
+    tiny: PretrainingConfig,
+    fresh: Store,
+    work: Work,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.pretraining.checkpoints.checkpoint.PATIENCE_S", 0.0)
+    checkpoints = Checkpoints(fresh, SimpleNamespace(names=work.names, add=_unreachable), ALONE, tmp_path, tiny)  # type: ignore[arg-type]
+    checkpoints.load()
+    training.step(2)
+    checkpoints.save(training, 2, training.curve)
+    checkpoints.finish(within_s=1e6)
+    assert steps_in(work) == []
+
+
 def _unreachable(source: Path, path: str) -> None:
     raise StoreError("nobody answers")
 
