@@ -19,7 +19,7 @@ def filled():
 filled()
 usual = filled()
 keep_freed_memory()
-print(usual, [filled() for _ in range(4)][-1])
+print(usual, min(filled() for _ in range(9)))  # the heap takes some turns to settle
 """
 
 

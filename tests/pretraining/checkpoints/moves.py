@@ -7,6 +7,7 @@
 import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ class Mover:
             checkpoint=checkpoint,
             heartbeat=Heartbeat(scratch / "beats", self.rank),
             preemption=Preemption(),
+            patience=timedelta(minutes=5),
             diagnosis=lambda step: scratch / f"step-{step}.json",
         )
         plan = plan_of(self.config, self.samples, world=self.world, device="cpu")
