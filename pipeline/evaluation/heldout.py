@@ -34,12 +34,13 @@ def objectives_of(samples: Samples) -> list[str]:
 
 @torch.no_grad()
 def heldout_scores(
-    model_folder: Path, samples: Samples, limit: int, objectives: Collection[str] = tuple(THROUGH)
+    model_folder: Path, samples: Samples, limit: int, objectives: Collection[str] | None = None
 ) -> dict[str, float]:
     """Masked-LM loss (nats a prediction) and accuracy, the tokens' unigram entropy; of pairs also next-sentence's.
 
     Of these objectives alone, where the model isn't up to all.
     """
+    objectives = objectives_of(samples) if objectives is None else objectives
     from transformers import BertForPreTraining
 
     model = BertForPreTraining.from_pretrained(model_folder).eval()
@@ -61,7 +62,7 @@ def heldout_scores(
     if "masked-LM" in objectives:
         scores["masked_lm_loss"] = loss / predictions
         scores["masked_lm_accuracy"] = right / predictions
-    if "next-sentence" in objectives and samples.config.pairs != "none":
+    if "next-sentence" in objectives:
         scores["next_sentence_loss"] = sentence_loss / sentences
         scores["next_sentence_accuracy"] = sentence_right / sentences
     return scores

@@ -40,19 +40,22 @@ OWNED = {
 }
 """Keys of DeepSpeed's that our config decides, and what of it to set instead."""
 SYSTEMS = frozenset(
-    {
+    [
         "zero_optimization",
-        *("communication_data_type", "prescale_gradients", "gradient_predivide_factor", "disable_allgather"),
-        *(
-            "comms_logger",
-            "wall_clock_breakdown",
-            "memory_breakdown",
-            "flops_profiler",
-            "steps_per_print",
-            "dump_state",
-        ),
-        *("wandb", "csv_monitor", "comet"),
-    }
+        "communication_data_type",
+        "prescale_gradients",
+        "gradient_predivide_factor",
+        "disable_allgather",
+        "comms_logger",
+        "wall_clock_breakdown",
+        "memory_breakdown",
+        "flops_profiler",
+        "steps_per_print",
+        "dump_state",
+        "wandb",
+        "csv_monitor",
+        "comet",
+    ]
 )
 """Keys of DeepSpeed's that its JSON may set; it passes over what it doesn't know."""
 FP16 = {"enabled": True, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False}

@@ -26,3 +26,6 @@ def test_other_pairs_train_and_score(small: Small, tiny: PretrainingConfig, pair
     small.store.export(made, folder := small.store.settings.home / f"exported-{pairs}")
     scores = heldout_scores(folder, Samples(small.store, dataset, "heldout"), 50)
     assert ("next_sentence_accuracy" in scores) is (pairs == "sop")
+    manifest = small.store.manifest(made)
+    assert manifest.totals.get("untrained", []) == ([] if pairs == "sop" else ["next-sentence"])
+    assert ("next_sentence_loss" in manifest.metrics) is (pairs == "sop")

@@ -4,10 +4,15 @@ A speed that is known from elsewhere takes the measurement's place: for planning
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.pretraining.planning.flops import flops_per_token
 from pipeline.pretraining.planning.forecast import PhasePlan, TrainingPlan
+
+if TYPE_CHECKING:
+    import torch
 
 HOUR_S = 3_600
 
@@ -59,10 +64,10 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
     from pipeline.pretraining.planning.memory import available_bytes, largest_micro_batch
     from pipeline.pretraining.planning.rehearsal import (
         matrix_rate,
-        measured_speed,
         needed_memory,
         rehearsed_dtype,
         rehearsed_model,
+        release,
     )
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -72,25 +77,37 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
     needed = [needed_memory(model, phase.lengths, share, device) for phase in plan.phases]
     fitting = tuple(largest_micro_batch(each, state, free) for each in needed)
     del model
-    speeds, updates, rate = list[float](), [0.0], None
+    release(device)
     if tokens_per_second is None:
-        for phase, fits in zip(plan.phases, fitting, strict=True):
-            samples = max(1, min(phase.micro_batch_size, fits))  # what doesn't fit can't be tried either
-            speed = measured_speed(config, size, phase.lengths, share, samples, device)
-            speeds.append(speed.tokens_per_second)
-            updates.append(speed.update_seconds / (plan.devices if plan.zero_stage else 1))
+        speeds, update_s = _measured(plan, fitting, device)
         rate = matrix_rate(rehearsed_dtype(config, device), device)
     else:
         first = flops_per_token(config, size, plan.phases[0].lengths, share)
         speeds = [tokens_per_second * first / phase.flops_a_token for phase in plan.phases]
+        update_s, rate = 0.0, None
     return Costs(
         device=torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else f"CPU, {torch.get_num_threads()} threads",
         tokens_per_second=tuple(speeds),
-        update_seconds=max(updates),
+        update_seconds=update_s,
         matrix_rate=rate,
         pass_bytes=tuple(each.of(phase.micro_batch_size) for each, phase in zip(needed, plan.phases, strict=True)),
         fitting=fitting,
         free_bytes=free,
     )
+
+
+def _measured(plan: TrainingPlan, fitting: Sequence[int], device: "torch.device") -> tuple[list[float], float]:
+    """Tokens a second of each phase, and seconds of an update; what doesn't fit is measured on as many as do."""
+    from pipeline.pretraining.planning.rehearsal import measured_speed, release
+
+    speeds, updates = list[float](), list[float]()
+    for phase, fits in zip(plan.phases, fitting, strict=True):
+        samples = max(1, min(phase.micro_batch_size, fits))
+        size, share = plan.data.vocabulary_size, plan.predicted_share
+        speed = measured_speed(plan.config, size, phase.lengths, share, samples, device)
+        release(device)
+        speeds.append(speed.tokens_per_second)
+        updates.append(speed.update_seconds / (plan.devices if plan.zero_stage else 1))
+    return speeds, max(updates)

@@ -149,17 +149,14 @@ def needed_here(
 ) -> "Needed":
     """What micro-batches need on the device, by a copy of the model as it will be there; no random state is moved."""
     import copy
-    import gc
 
     import torch
 
-    from pipeline.pretraining.planning.rehearsal import as_trained, needed_memory
+    from pipeline.pretraining.planning.rehearsal import as_trained, needed_memory, release
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trained = as_trained(copy.deepcopy(model), config, device)
         needed = needed_memory(trained, lengths, predicted_share, device)
-    if device.type == "cuda":
-        del trained
-        gc.collect()  # compiled regions hold their model in a circle
-        torch.cuda.empty_cache()
+    del trained
+    release(device)
     return needed

@@ -100,6 +100,17 @@ def rehearsed_dtype(config: PretrainingConfig, device: "torch.device") -> "torch
     return torch.bfloat16 if dtype == torch.float16 and device.type == "cpu" else dtype
 
 
+def release(device: "torch.device") -> None:
+    """Give the device back what a model took that nobody holds any more."""
+    import gc
+
+    import torch
+
+    if device.type == "cuda":
+        gc.collect()  # compiled regions hold their model in a circle
+        torch.cuda.empty_cache()
+
+
 def needed_memory(
     model: "BertForPreTraining", lengths: Lengths, predicted_share: float, device: "torch.device"
 ) -> Needed:
