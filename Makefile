@@ -13,7 +13,7 @@ demo: $(READY)
 
 # A GPU is left alone, where there is one: bit for bit equal to another machine is a claim of a CPU.
 test: $(READY)
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadgroup
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # On one NVIDIA GPU: that it computes what a CPU does, and trains, is killed and goes on. Some minutes.
 test-gpu: $(READY)
@@ -21,12 +21,12 @@ test-gpu: $(READY)
 
 # The races and kills of which `make test` does a sample, in full. An hour or so.
 test-long: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --long -m long
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --long -m long
 
 # Against real servers from Debian packages, which it installs where they are missing: that takes root.
 test-cluster: $(READY) $(VENV)/ministack/installed
 	tests/cluster/install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/cluster
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder tests/cluster
 
 $(VENV)/ministack/installed: tests/cluster/ministack.txt
 	$(PYTHON) -m venv $(VENV)/ministack
@@ -45,9 +45,9 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit("bertmill needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Give another: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'from importlib.metadata import version; version("torch")' 2>/dev/null || $(MAKE) --no-print-directory torch
-	@# The torch that is there is kept, whatever its version: only the other pins bind.
-	@sed '/^torch==/d' constraints.txt > $(VENV)/constraints.txt
-	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >> $(VENV)/constraints.txt
+	@# The torch that is there is kept, whatever its version, and the triton that came with it: only the other pins bind.
+	@$(BIN)/python -m pip list --format=freeze --disable-pip-version-check | grep -E '^(torch|triton)==' > $(VENV)/kept
+	@sed 's/^/^/; s/==.*/==/' $(VENV)/kept | grep -v -f - constraints.txt | cat - $(VENV)/kept > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	@touch $@
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, filled
 from pipeline.dataset.dealing import Capacity
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.planning.flops import flops_of
 from pipeline.pretraining.planning.rehearsal import matrix_rate, rehearsed_dtype
 

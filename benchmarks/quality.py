@@ -23,7 +23,7 @@ from pipeline.dataset.samples import Samples
 from pipeline.mapping import process_map
 from pipeline.preset import load_preset
 from pipeline.pretraining.job import job_of
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation

@@ -118,14 +118,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="tests marked `long` do their full number of rounds")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it.
 
     What store/ and cluster/ start is up within seconds: there a worker takes a file, or in cluster/ a test; and so in
-    pretraining/, which would keep one busy after all else is done.
+    pretraining/, which would keep one busy after all else is done. What takes longest comes first, so that no worker
+    is left with it at the end.
     """
+    items.sort(key=lambda item: _place(item)[0] not in ("pretraining", "test_end_to_end.py"))
     for item in items:
-        folder, *rest = item.path.relative_to(Path(__file__).parent).parts
+        folder, *rest = _place(item)
         if folder != "cluster":
             takes_a_file = folder in ("store", "pretraining")
             item.add_marker(pytest.mark.xdist_group("/".join([folder, *rest]) if takes_a_file else folder))
+
+
+def _place(item: pytest.Item) -> tuple[str, ...]:
+    """Its file's path under tests/."""
+    return item.path.relative_to(Path(__file__).parent).parts

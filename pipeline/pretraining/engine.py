@@ -18,7 +18,7 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
 
 OWNED = {
     "train_batch_size": "pretraining.train_batch_size",

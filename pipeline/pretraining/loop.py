@@ -29,7 +29,7 @@ from pipeline.dataset.randomness import mixed
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoints.checkpoint import is_due
 from pipeline.pretraining.guard import Guard
-from pipeline.pretraining.model import Losses, TensorBatch
+from pipeline.pretraining.model.bert import Losses, TensorBatch
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.planning.flops import flops_of
 from pipeline.pretraining.planning.rehearsal import matrix_rate, rehearsed_dtype

@@ -3,7 +3,7 @@
 import torch
 
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.model.bert import BertForPreTraining
 
 
 def make_optimizer(model: BertForPreTraining, config: PretrainingConfig) -> torch.optim.AdamW:

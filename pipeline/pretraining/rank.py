@@ -20,7 +20,7 @@ from pipeline.pretraining.checkpoints.fragments import whole_weights
 from pipeline.pretraining.engine import check_device, initialise, patience, systems_config
 from pipeline.pretraining.job import TRAINED, Job
 from pipeline.pretraining.loop import Surroundings, train
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.phases import heldout_of, open_samples, plan_of
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.planning.memory import check_memory

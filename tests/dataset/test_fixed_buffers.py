@@ -11,7 +11,7 @@ from pipeline.dataset.batches import Batch, filled, step_batches
 from pipeline.dataset.dealing import Capacity
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Steps
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.store import Store
 from tests.dataset.stored import SIZE, rows_of, stored, with_masks
 

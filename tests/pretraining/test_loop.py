@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.dataset.samples import Samples
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.weights.export import hugging_face_config, to_hugging_face
 from pipeline.store import Artifact
 from tests.dataset.reading import training_batches

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.samples import Samples
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.optimizer import make_optimizer
 from pipeline.pretraining.schedule import learning_rate
 from pipeline.pretraining.weights.export import to_hugging_face

@@ -18,7 +18,7 @@ from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.errors import ConfigError, LeaseLost, TrainingError
 from pipeline.pretraining.job import SCHEMA, TRAINED
-from pipeline.pretraining.model import TensorBatch
+from pipeline.pretraining.model.bert import TensorBatch
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.settings import Settings

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.dataset.plan import Plan
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
     from pipeline.pretraining.planning.rehearsal import Needed
 
 GB = 1e9

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.dataset.batches import Batch
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
 
 SECONDS = 5.0
 """A measurement's passes together take about so long."""
@@ -76,7 +76,7 @@ def made_up_batch(lengths: Sequence[int], vocabulary_size: int, predicted_share:
 
 def rehearsed_model(config: PretrainingConfig, vocabulary_size: int, device: "torch.device") -> "BertForPreTraining":
     """The model as a rank has it for the passes."""
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
 
     return as_trained(BertForPreTraining(config, vocabulary_size), config, device)
 
@@ -127,7 +127,7 @@ def _pass_bytes(
     """Bytes at the peak of a forward and backward pass, above what there was; gradients count with the state."""
     import torch
 
-    from pipeline.pretraining.model import TensorBatch
+    from pipeline.pretraining.model.bert import TensorBatch
 
     batch = TensorBatch.of(made_up_batch(lengths, model.vocabulary_size, predicted_share), device)
     if device.type == "cuda":
@@ -169,7 +169,7 @@ def measured_speed(
     """Of passes over micro-batches of samples of that mix, of as many as take no more than the time there is."""
     import torch
 
-    from pipeline.pretraining.model import TensorBatch
+    from pipeline.pretraining.model.bert import TensorBatch
     from pipeline.pretraining.optimizer import make_optimizer
 
     model = rehearsed_model(config, vocabulary_size, device)

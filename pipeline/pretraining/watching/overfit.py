@@ -65,7 +65,7 @@ def main(path: Path) -> None:
 
     from pipeline.pretraining.engine import check_device, initialise, join, systems_config
     from pipeline.pretraining.guard import Guard
-    from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+    from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
     from pipeline.pretraining.phases import open_samples, plan_of
     from pipeline.pretraining.schedule import learning_rate
     from pipeline.pretraining.weights.initial import start_from

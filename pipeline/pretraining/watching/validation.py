@@ -16,7 +16,7 @@ import torch.distributed as dist
 from pipeline.dataset.batches import IGNORED, Batch, filled, heldout_rows, rows_batch
 from pipeline.dataset.dealing import Capacity
 from pipeline.dataset.samples import Samples
-from pipeline.pretraining.model import TensorBatch
+from pipeline.pretraining.model.bert import TensorBatch
 from pipeline.pretraining.place import Place
 
 MASKED_LM_PROB = 0.15

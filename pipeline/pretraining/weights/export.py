@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
 
 MODEL_FILES = ("config.json", "model.safetensors")
 _PLAIN = {
@@ -74,7 +74,7 @@ def hugging_face_shapes(config: PretrainingConfig, vocabulary_size: int) -> "dic
     """The shape of each of transformers' tensors; costs no memory."""
     import torch
 
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
 
     with torch.device("meta"):
         state = BertForPreTraining(config, vocabulary_size).state_dict()
@@ -90,7 +90,7 @@ def from_hugging_face(
     """
     import torch
 
-    from pipeline.pretraining.model import MULTIPLE
+    from pipeline.pretraining.model.bert import MULTIPLE
 
     may_lack = {name for names in HEADS.values() for name in names} - named.keys()
     plain = [each for each in (*_PLAIN.items(), *_layer_names(config)) if each[1] not in may_lack]
@@ -146,7 +146,7 @@ def load_pretrained(folder: Path, config: PretrainingConfig) -> "BertForPreTrain
     """Our encoder with the weights of a folder that `save_pretrained` wrote."""
     from safetensors.torch import load_file
 
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
 
     named = load_file(folder / "model.safetensors")
     size = len(named["cls.predictions.bias"])

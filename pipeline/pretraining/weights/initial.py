@@ -27,7 +27,7 @@ from pipeline.vocabulary.tokenizer import bert_normalizer, bert_pre_tokenizer, i
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.pretraining.model import BertForPreTraining
+    from pipeline.pretraining.model.bert import BertForPreTraining
 
 Sources = Sequence[tuple[int, ...]]
 """Of each entry of a vocabulary, the parent's entries whose mean its row is; none where there are none."""

@@ -18,7 +18,7 @@ from pipeline.pretraining.checkpoints.checkpoint import Checkpoints
 from pipeline.pretraining.checkpoints.fragments import whole_weights
 from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
 from pipeline.pretraining.loop import Surroundings, train
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.phases import open_samples, plan_of
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.staying_alive.heartbeat import Heartbeat

@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, StoreError
 from pipeline.pretraining.checkpoints.checkpoint import Checkpoints, is_due
 from pipeline.pretraining.checkpoints.storing import step_of
 from pipeline.pretraining.job import SCHEMA
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.optimizer import make_optimizer
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.publish import publish_snapshot

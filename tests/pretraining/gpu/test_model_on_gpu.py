@@ -9,8 +9,9 @@ import torch
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch, filled
 from pipeline.dataset.dealing import Capacity
-from pipeline.pretraining.attention import Layout, packed_attention
-from pipeline.pretraining.model import BertForPreTraining, Losses, TensorBatch
+from pipeline.pretraining.model.attention import packed_attention
+from pipeline.pretraining.model.bert import BertForPreTraining, Losses, TensorBatch
+from pipeline.pretraining.model.layout import Layout
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 LENGTHS = np.array([5, 128, 17, 33, 32, 127, 9, 64, 128, 100], np.int32)
@@ -57,7 +58,7 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("path", ["short", "long", "varlen", "padded"])
 def test_packed_attention_equals_the_cpus_within_bf16_rounding(path: str) -> None:
-    from pipeline.pretraining.attention_kernels import HEAD_SIZES  # there is no triton where there is no GPU
+    from pipeline.pretraining.model.attention_kernels import HEAD_SIZES  # there is no triton where there is no GPU
 
     torch.manual_seed(1)
     lengths = np.concatenate(([0, 0], LENGTHS, [300] if path == "long" else [1])).astype(np.int32)

@@ -86,7 +86,7 @@ def test_a_micro_batch_takes_the_memory_that_the_rehearsal_says(config: Pretrain
     model = rehearsed_model(config, 30_522, device)
     needed = needed_memory(model, lengths, 0.15, device)
 
-    from pipeline.pretraining.model import TensorBatch
+    from pipeline.pretraining.model.bert import TensorBatch
 
     batch = TensorBatch.of(made_up_batch([48] * 256, 30_522, 0.15), device)
     for _ in range(2):  # the first compiles

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig
 from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.planning.rehearsal import made_up_batch
 from tests.pretraining.fp16_worker import let_this_cpu_train_in_fp16
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.planning.flops import batch_flops, flops_per_token
 from pipeline.pretraining.planning.lengths import Lengths
 from pipeline.pretraining.planning.rehearsal import made_up_batch

@@ -14,7 +14,7 @@ from pipeline.config import PhaseConfig, PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.launching.local import launch_local
 from pipeline.pretraining.engine import systems_config
-from pipeline.pretraining.model import BertForPreTraining
+from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.phases import open_samples, plan_of, settled
 from pipeline.pretraining.planning import memory
 from pipeline.pretraining.planning.memory import check_memory, dealt_size, parameter_count, state_bytes

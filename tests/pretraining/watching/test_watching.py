@@ -14,7 +14,7 @@ from pipeline.dataset.batches import heldout_rows, rows_batch
 from pipeline.dataset.origins import Origins
 from pipeline.dataset.samples import Samples
 from pipeline.errors import TrainingError
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.overfit import overfit_one_batch

@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, InputError, UnknownReference
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.finetune import padded
 from pipeline.pretraining.job import pretraining_recipe
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.seen import batch_texts
 from pipeline.pretraining.weights.initial import initial_record, mean_rows, sources_of, start_from, started_from

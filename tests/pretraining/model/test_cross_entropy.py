@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.pretraining.cross_entropy import NUMBERS, CrossEntropies
+from pipeline.pretraining.model.cross_entropy import NUMBERS, CrossEntropies
 
 SIZE, PADDED = 500, 512
 

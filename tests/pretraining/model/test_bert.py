@@ -9,7 +9,7 @@ import transformers
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
-from pipeline.pretraining.model import BertForPreTraining, TensorBatch
+from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.weights.export import from_hugging_face, load_pretrained, save_pretrained, to_hugging_face
 
 VOCABULARY = 101  # no multiple of 64: the padding must not show

@@ -13,21 +13,20 @@ Legend: T tokens, G sequences of a group, L its length, H heads, D head size.
 
 # mypy: disable-error-code="no-untyped-def"
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-if TYPE_CHECKING:
-    from pipeline.pretraining.attention import Group, Layout
+from pipeline.pretraining.model.layout import Group, Layout
 
 
 class BlockAttention(torch.autograd.Function):
     """[T, 3·H·D] to [T, H·D]."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, heads: int, layout: "Layout") -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, heads: int, layout: Layout) -> Tensor:
         ctx.heads, ctx.layout = heads, layout
         size = qkv.shape[1] // (3 * heads)
         packed = qkv.view(len(qkv), 3, heads, size)
@@ -67,7 +66,7 @@ def _gradients(blocks: Tensor, weights: Tensor, of_attended: Tensor) -> Tensor:
     return into
 
 
-def _weights(query: Tensor, key: Tensor, group: "Group") -> Tensor:
+def _weights(query: Tensor, key: Tensor, group: Group) -> Tensor:
     """The softmax of the scores, [G·H, L, L]; none on padding."""
     scores = query.new_empty(len(query), group.length, group.length)
     torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=query.shape[-1] ** -0.5, out=scores)
@@ -76,7 +75,7 @@ def _weights(query: Tensor, key: Tensor, group: "Group") -> Tensor:
     return torch.softmax(scores, -1, out=scores)
 
 
-def _taken(packed: Tensor, group: "Group") -> Tensor:
+def _taken(packed: Tensor, group: Group) -> Tensor:
     """[T, n, H, D] to the group's [n, G·H, L, D], zero on padding."""
     _, count, heads, size = packed.shape
     new = packed.new_empty if group.mask is None else packed.new_zeros
@@ -86,7 +85,7 @@ def _taken(packed: Tensor, group: "Group") -> Tensor:
     return blocks.flatten(1, 2)
 
 
-def _put(blocks: Tensor, packed: Tensor, group: "Group") -> None:
+def _put(blocks: Tensor, packed: Tensor, group: Group) -> None:
     """The inverse of `_taken`."""
     by_sequence = blocks.view(len(blocks), len(group.spans), -1, *blocks.shape[2:])
     for place, (start, end) in enumerate(group.spans):

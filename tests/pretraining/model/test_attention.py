@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.pretraining.attention import PAIRS, Layout, packed_attention
+from pipeline.pretraining.model.attention import packed_attention
+from pipeline.pretraining.model.layout import PAIRS, Layout
 
 HEADS, SIZE = 3, 8
 CPU = torch.device("cpu")

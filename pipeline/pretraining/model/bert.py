@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
-from pipeline.pretraining.attention import Layout, gpu_path, packed_attention
-from pipeline.pretraining.cross_entropy import CrossEntropies
+from pipeline.pretraining.model.attention import gpu_path, packed_attention
+from pipeline.pretraining.model.cross_entropy import CrossEntropies
+from pipeline.pretraining.model.layout import Layout
 
 MULTIPLE = 64
 VARIANTS = 64
