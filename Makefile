@@ -13,7 +13,7 @@ demo: $(READY)
 
 # A GPU is left alone, where there is one: bit for bit equal to another machine is a claim of a CPU.
 test: $(READY)
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 # On one NVIDIA GPU: that it computes what a CPU does, and trains, is killed and goes on. Some minutes.
 test-gpu: $(READY)
@@ -21,12 +21,12 @@ test-gpu: $(READY)
 
 # The races and kills of which `make test` does a sample, in full. An hour or so.
 test-long: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --long -m long
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --long -m long
 
 # Against real servers from Debian packages, which it installs where they are missing: that takes root.
 test-cluster: $(READY) $(VENV)/ministack/installed
 	tests/cluster/install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder tests/cluster
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/cluster
 
 $(VENV)/ministack/installed: tests/cluster/ministack.txt
 	$(PYTHON) -m venv $(VENV)/ministack

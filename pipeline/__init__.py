@@ -1,6 +1,9 @@
 """bertmill's library: text in, a pretrained and evaluated BERT encoder out. Imports no Prefect."""
 
+import logging
 from typing import Any
+
+log = logging.getLogger("bertmill")
 
 
 def load(reference: str) -> Any:
@@ -32,11 +35,15 @@ def load(reference: str) -> Any:
         if artifact.kind == "pretraining":
             from transformers import BertForPreTraining
 
+            from pipeline.pretraining.publish import untrained_heads
+
+            if heads := untrained_heads(artifact, store):
+                log.warning("%s has no trained %s: what it says by that means nothing", artifact, ", ".join(heads))
             store.export(artifact, Path(folder) / "model")
-            return BertForPreTraining.from_pretrained(Path(folder) / "model")
+            return BertForPreTraining.from_pretrained(Path(folder) / "model", local_files_only=True)
         if artifact.kind == "vocabulary":
             from transformers import AutoTokenizer
 
             store.export(artifact, Path(folder) / "vocabulary")
-            return AutoTokenizer.from_pretrained(Path(folder) / "vocabulary")
+            return AutoTokenizer.from_pretrained(Path(folder) / "vocabulary", local_files_only=True)
     raise UnknownReference(f"{artifact} is of another kind: load() takes a pretraining, a vocabulary or a dataset.")

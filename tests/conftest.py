@@ -9,12 +9,16 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipeline.settings import Settings
 from pipeline.store import Store, open_store
 from pipeline.store.service import _session
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 BUCKET = "bertmill-tests"
 
@@ -118,22 +122,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="tests marked `long` do their full number of rounds")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks for groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: _place(item.nodeid)[0] not in ("pretraining", "test_end_to_end.py"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling":
+    """Deals tests out to workers by `_dealt_with`: pytest-xdist 3.8 doesn't see groups under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _dealt_with(nodeid)
+
+    return ByPlace(config, log)
+
+
+def _dealt_with(nodeid: str) -> str:
     """One worker takes a whole folder, or a file that stands alone, so that what it has started serves all of it.
 
     What store/ and cluster/ start is up within seconds: there a worker takes a file, or in cluster/ a test; and so in
-    pretraining/, which would keep one busy after all else is done. What takes longest comes first, so that no worker
-    is left with it at the end.
+    pretraining/, which would keep one busy after all else is done.
     """
-    items.sort(key=lambda item: _place(item)[0] not in ("pretraining", "test_end_to_end.py"))
-    for item in items:
-        folder, *rest = _place(item)
-        if folder != "cluster":
-            takes_a_file = folder in ("store", "pretraining")
-            item.add_marker(pytest.mark.xdist_group("/".join([folder, *rest]) if takes_a_file else folder))
+    folder, *rest = _place(nodeid)
+    if folder == "cluster":
+        return nodeid
+    return "/".join([folder, *rest]) if folder in ("store", "pretraining") else folder
 
 
-def _place(item: pytest.Item) -> tuple[str, ...]:
+def _place(nodeid: str) -> tuple[str, ...]:
     """Its file's path under tests/."""
-    return item.path.relative_to(Path(__file__).parent).parts
+    return Path(nodeid.split("::")[0]).parts[1:]

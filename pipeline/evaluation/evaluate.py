@@ -6,7 +6,6 @@ over the same encoder with random weights is what pretraining bought.
 
 import json
 import logging
-import os
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pipeline.corpus.document import read_documents
 from pipeline.errors import ConfigError
 from pipeline.evaluation.metrics import accuracy, bootstrap_interval, has_collapsed, macro_f1
 from pipeline.evaluation.tasks import TASKS, Examples
+from pipeline.pretraining.publish import untrained_heads
 from pipeline.progress import progress
 from pipeline.store import Artifact, Draft, Recipe, Store
 
@@ -88,7 +88,7 @@ def _objectives(
     """Which objectives the model is scored on, and which not, for nothing trained the heads: that is said."""
     from pipeline.evaluation.heldout import THROUGH, objectives_of
 
-    lacking = _untrained_heads(checkpoint, store)
+    lacking = untrained_heads(checkpoint, store)
     asked = objectives_of(samples)
     left_out = [name for name in asked if THROUGH[name] & set(lacking)]
     able = [name for name in asked if name not in left_out]
@@ -104,12 +104,6 @@ def _objectives(
         "%s: held-out %s scores are left out, for such a head has learned nothing", what, " and ".join(left_out)
     )
     return able, left_out
-
-
-def _untrained_heads(checkpoint: Artifact, store: Store) -> list[str]:
-    """Those that an imported model came without, and that a training had nothing to train by."""
-    totals = store.manifest(checkpoint).totals
-    return [*totals.get("lacking", []), *totals.get("untrained", [])]
 
 
 def task_names(config: EvaluationConfig) -> list[str]:
@@ -184,8 +178,7 @@ def _language(corpus: Artifact, store: Store) -> str:
 
 
 def _quiet_transformers() -> None:
-    """A new head's weights are new: that is no warning. And nothing is ever fetched from a hub."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    """A new head's weights are new: that is no warning."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

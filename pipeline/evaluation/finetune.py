@@ -58,9 +58,9 @@ def finetune(
 
     torch.manual_seed(seed)
     if random_weights:
-        encoder = AutoModel.from_config(AutoConfig.from_pretrained(model_folder))
+        encoder = AutoModel.from_config(AutoConfig.from_pretrained(model_folder, local_files_only=True))
     else:
-        encoder = AutoModel.from_pretrained(model_folder)
+        encoder = AutoModel.from_pretrained(model_folder, local_files_only=True)
     model = Classifier(encoder, len(labels), config.pooling)
     _train(model, train, targets, config, seed)
     return [labels[number] for number in _predict(model, test, config.batch_size)]
@@ -70,8 +70,8 @@ def encoded(model_folder: Path, texts: Sequence[str]) -> list[Tensor]:
     """The texts' token ids, cut to what the model takes."""
     from transformers import AutoConfig, AutoTokenizer
 
-    longest = AutoConfig.from_pretrained(model_folder).max_position_embeddings
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    longest = AutoConfig.from_pretrained(model_folder, local_files_only=True).max_position_embeddings
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True)
     ids = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
     return [torch.tensor(each) for each in ids]
 

@@ -43,7 +43,7 @@ def heldout_scores(
     objectives = objectives_of(samples) if objectives is None else objectives
     from transformers import BertForPreTraining
 
-    model = BertForPreTraining.from_pretrained(model_folder).eval()
+    model = BertForPreTraining.from_pretrained(model_folder, local_files_only=True).eval()
     loss = right = predictions = sentence_loss = sentence_right = sentences = 0.0
     counts = np.zeros(model.config.vocab_size, np.int64)
     batches = list(heldout_batches(samples, limit=limit, micro_batch_size=SAMPLES_AT_ONCE))

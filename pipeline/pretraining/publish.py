@@ -58,6 +58,12 @@ def publish_snapshot(
         return publish(draft, lines, {"parameters": parameters}, store=store, producer=producer)
 
 
+def untrained_heads(artifact: Artifact, store: Store) -> list[str]:
+    """Those that an imported model came without, and that a training had nothing to train by."""
+    totals = store.manifest(artifact).totals
+    return [*totals.get("lacking", []), *totals.get("untrained", [])]
+
+
 def last_means(curve: list[dict[str, Any]]) -> dict[str, float]:
     """Means over the last steps."""
     last = curve[-LAST_STEPS:]

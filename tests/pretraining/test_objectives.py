@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import pipeline
 from pipeline.config import DatasetConfig, PretrainingConfig
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.samples import Samples
@@ -13,7 +14,13 @@ from tests.small import Small
 
 
 @pytest.mark.parametrize("pairs", ["sop", "none"])
-def test_other_pairs_train_and_score(small: Small, tiny: PretrainingConfig, pairs: str) -> None:
+def test_other_pairs_train_and_score(
+    small: Small,
+    tiny: PretrainingConfig,
+    pairs: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config = DatasetConfig.model_validate({"name": pairs, "max_seq_length": 48, "pairs": pairs})
     dataset = build_dataset(config, small.corpus, small.vocabulary, store=small.store)
     table = tiny.model_copy(update={"name": pairs, "max_steps": 4, "loader_workers": 2})
@@ -29,3 +36,6 @@ def test_other_pairs_train_and_score(small: Small, tiny: PretrainingConfig, pair
     manifest = small.store.manifest(made)
     assert manifest.totals.get("untrained", []) == ([] if pairs == "sop" else ["next-sentence"])
     assert ("next_sentence_loss" in manifest.metrics) is (pairs == "sop")
+    monkeypatch.setenv("BERTMILL_HOME", str(small.store.settings.home))
+    pipeline.load(made.reference)
+    assert ("has no trained next-sentence" in caplog.text) is (pairs == "none")
