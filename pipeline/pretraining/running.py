@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 import statistics
@@ -20,6 +21,7 @@ from pipeline.pretraining.staying_alive.preemption import passing_on, preempted
 from pipeline.pretraining.staying_alive.stragglers import Stragglers
 from pipeline.pretraining.staying_alive.watchdog import RanksLost, Watchdog
 from pipeline.progress import Advance, progress
+from pipeline.settings import Settings
 from pipeline.store import Holder, Lease, Store
 
 OFTEN = {"SIGKILL": ", which is what the kernel does where memory runs out", "SIGBUS": ", often for want of /dev/shm"}
@@ -42,6 +44,7 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
         ) from None
     started = time.monotonic()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
+    warn_of_crowding(job.settings, ranks)
     store.check_before_commit()
     job.progress.touch()
     with (
@@ -91,6 +94,13 @@ def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown", watchdog: Watch
         raise (RanksLost if watchdog.have_trained else TrainingError)(failure_of(job, status, job.log))
     if (beat := watchdog.preempted) is not None:
         raise preempted(job.recipe.name, beat.step, job.config.steps, is_stored=beat.doing == "preempted")
+
+
+def warn_of_crowding(settings: Settings, ranks: int) -> None:
+    """Say so where ranks of this machine are more than its cores: each waits for one that has none."""
+    cores = os.cpu_count() or 1
+    if settings.launcher == "local" and ranks > cores:
+        log.warning("%d ranks share %d core(s) and wait for each other: set BERTMILL_RANKS to fewer", ranks, cores)
 
 
 def failure_of(job: Job, status: int, log_file: Path) -> str:

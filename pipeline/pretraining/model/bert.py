@@ -19,7 +19,7 @@ from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.pretraining.model.attention import gpu_path, packed_attention
 from pipeline.pretraining.model.cross_entropy import CrossEntropies
-from pipeline.pretraining.model.layout import Layout
+from pipeline.pretraining.model.layout import Layout, on_device
 
 MULTIPLE = 64
 VARIANTS = 64
@@ -42,7 +42,7 @@ class TensorBatch:
     @classmethod
     def of(cls, batch: Batch, device: torch.device) -> "TensorBatch":
         names = [field.name for field in fields(cls) if field.name != "layout"]
-        tensors = {name: torch.from_numpy(getattr(batch, name)).to(device, non_blocking=True) for name in names}
+        tensors = {name: on_device(getattr(batch, name), device) for name in names}
         return cls(layout=Layout.of(batch.lengths, device), **tensors)
 
 

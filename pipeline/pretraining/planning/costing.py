@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.pretraining.planning.flops import flops_per_token
 from pipeline.pretraining.planning.forecast import PhasePlan, TrainingPlan
+from pipeline.progress import track
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,8 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
     config, size, share = plan.config, plan.data.vocabulary_size, plan.predicted_share
     free, state = available_bytes(device, 1), plan.state.total
     model = rehearsed_model(config, size, device)
-    needed = [needed_memory(model, phase.lengths, share, device) for phase in plan.phases]
+    shown = track(plan.phases, "measuring memory", len(plan.phases))
+    needed = [needed_memory(model, phase.lengths, share, device) for phase in shown]
     fitting = tuple(largest_micro_batch(each, state, free) for each in needed)
     del model
     release(device)
@@ -103,7 +105,8 @@ def _measured(plan: TrainingPlan, fitting: Sequence[int], device: "torch.device"
     from pipeline.pretraining.planning.rehearsal import measured_speed, release
 
     speeds, updates = list[float](), list[float]()
-    for phase, fits in zip(plan.phases, fitting, strict=True):
+    shown = track(plan.phases, "measuring speed", len(plan.phases))
+    for phase, fits in zip(shown, fitting, strict=True):
         samples = max(1, min(phase.micro_batch_size, fits))
         size, share = plan.data.vocabulary_size, plan.predicted_share
         speed = measured_speed(plan.config, size, phase.lengths, share, samples, device)
