@@ -108,7 +108,9 @@ class _Collection:
         needing = [manifest for version, manifest in versions.items() if version in live or version in young]
         needed = {entry.sha256 for manifest in needing for entry in manifest.files}
         erased = [versions[version] for version, stone in tombstones.items() if self.purge and stone.what == RETRACTED]
-        found.work, in_flight = self._work({manifest.fingerprint for manifest in live.values()}, erased)
+        found.work = self._removed_files()
+        doomed, in_flight = self._work({manifest.fingerprint for manifest in live.values()}, erased)
+        found.work += doomed
         found.kept_bytes = sum(each.size for each in in_flight)
         records = [each for each in in_flight if is_record(each)]
         needed |= {sha256 for files in in_parallel(self._blobs_of, records) for sha256 in files}
@@ -192,6 +194,14 @@ class _Collection:
             goes = is_erased or age_s > (self.grace_s if is_over else self.abandoned_s)
             (doomed if goes else kept).extend(objects)
         return doomed, kept
+
+    def _removed_files(self) -> list[Stored]:
+        """To erase: files that works have removed themselves, and of which the store keeps older versions."""
+        if not self.purge:
+            return []
+        files = [each for each in self.backend.list("work/", removed=True) if each.key.count("/") == 5]
+        there = {each.key for each in self.backend.list("work/")}  # looked at later: what is added meanwhile is there
+        return [each for each in files if each.key not in there]
 
     def _parts(self, needed: set[str]) -> tuple[list[Stored], set[str]]:
         """Parts to forget, and the blobs that the rest need. One whose blobs are needed anyway costs nothing."""

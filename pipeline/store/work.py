@@ -13,13 +13,14 @@ Costs a listing of the work for each look, and a request for each file that is r
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from pipeline.errors import CorruptArtifact
+from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.store.artifact import FileEntry, Recipe, canonical_json
 from pipeline.store.backend import Stored
 from pipeline.store.draft import entry_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.store.store import Store
 
 RECORD = "snapshot.json"
+log = logging.getLogger("bertmill")
 
 
 class WorkFile(FileEntry):
@@ -146,7 +148,6 @@ class Work:
         """Remove the folders that go, told by epoch, name and whether they have a record: the records first."""
         backend = self._store.backend
         stored = self._placed(backend.list(self._root))
-        uploads = self._placed(backend.unfinished(self._root))
         committed = {(epoch, name) for epoch, name, each in stored if is_record(each)}
 
         def gone(placed: list[tuple[int, str, Stored]]) -> list[Stored]:
@@ -164,8 +165,11 @@ class Work:
             backend.delete(each.key)
         for _ in in_parallel(remove, [each for each in gone(stored) if not is_record(each)]):
             pass
-        for each in gone(uploads):
-            backend.discard(each)
+        try:
+            for each in gone(self._placed(backend.unfinished(self._root))):
+                backend.discard(each)
+        except StoreError as error:  # some services list no uploads to everybody: these are the collector's then
+            log.debug("uploads of %s that were cut off are left to gc: %s", self._root, error)
 
     def _committed(self) -> list[tuple[int, str, str]]:
         """Epoch, name and key of each snapshot."""

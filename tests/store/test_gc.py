@@ -353,6 +353,23 @@ def test_purge_erases_older_versions_of_objects_too(versioned_store: Store) -> N
     assert (len(left["Versions"]), left.get("DeleteMarkers", [])) == (1, [])
 
 
+def test_purge_erases_older_versions_of_checkpoints_that_are_gone_and_leaves_those_that_are_there(
+    versioned_store: Store, tmp_path: Path
+) -> None:
+    store = open_store(versioned_store.settings.model_copy(update={"store_single_writer": True}))
+    snapshot(store, tmp_path, "retired")
+    store.work(recipe()).clear()
+    kept = snapshot(store, tmp_path, "kept")
+    bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
+    client, place = boto3.Session().client("s3"), {"Bucket": bucket, "Prefix": f"{prefix}/{work_root(recipe())}"}
+    sizes = [each["Size"] for each in client.list_object_versions(**place)["Versions"]]
+    assert len("retired") in sizes, "what was removed is still there"
+    swept(store, 0, purge=True)
+    sizes = [each["Size"] for each in client.list_object_versions(**place)["Versions"]]
+    assert len("retired") not in sizes
+    assert store.work(recipe()).file(kept).read_text() == "kept"
+
+
 # Against work that goes on
 
 

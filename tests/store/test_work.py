@@ -278,6 +278,18 @@ def test_an_upload_that_was_cut_off_goes_with_its_snapshot(any_store: Store, tmp
     assert list(any_store.backend.unfinished()) == []
 
 
+def test_where_uploads_may_not_be_listed_a_snapshot_is_removed_all_the_same(
+    any_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(prefix: str = "") -> None:
+        raise StoreError("Access denied")
+
+    snapshot(any_store, tmp_path, "step-1", "first")
+    monkeypatch.setattr(any_store.backend, "unfinished", denied)
+    any_store.work(recipe()).clear()
+    assert keys(any_store) == []
+
+
 def cut_off(store: Store, key: str) -> None:
     """What a process leaves that is killed while it stores a file."""
     if isinstance(store.backend, S3Backend):
