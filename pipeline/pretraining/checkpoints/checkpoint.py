@@ -136,12 +136,14 @@ class Checkpoints:
         return None
 
     def _whole_ones(self) -> Iterator[tuple[str, list[FileEntry], dict[str, Any]]]:
-        for name in self._work.names():
-            if step_of(name) is not None:
-                try:
-                    yield name, *self._work.load(name)
-                except CorruptArtifact as error:
-                    log.warning("checkpoint %s is passed over: %s", name, error)
+        """Each time the newest that wasn't offered yet: one may be retired while it is read, for a newer one."""
+        offered = set[str]()
+        while left := [name for name in self._work.names() if step_of(name) is not None and name not in offered]:
+            offered.add(name := left[0])
+            try:
+                yield name, *self._work.load(name)
+            except CorruptArtifact as error:
+                log.warning("checkpoint %s is passed over: %s", name, error)
 
     def _checked(self, files: list[FileEntry], record: dict[str, Any]) -> Resume:
         """Read this rank's share of the files. CorruptArtifact where one isn't what it should be."""

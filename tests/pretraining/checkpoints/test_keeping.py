@@ -20,7 +20,7 @@ from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.optimizer import make_optimizer
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.publish import publish_snapshot
-from pipeline.store import Artifact, Recipe, Store, Work
+from pipeline.store import Artifact, FileEntry, Recipe, Store, Work
 from tests.pretraining.checkpoints.waiting import eventually
 from tests.small import Small
 
@@ -196,6 +196,32 @@ def test_what_a_killed_run_had_half_stored_goes_with_the_next_checkpoint(
     assert held == {whole_name(6), whole_name(7)}, "what another rank just adds stays"
     files = {work.key(entry) for entry in work.load(whole_name(6))[0]}
     assert files == {each.key for each in any_store.backend.list("work/") if is_file_of(whole_name(6), each.key)}
+
+
+def test_where_one_is_retired_while_it_is_read_the_newer_one_is_gone_on_from(
+    training: Training, tiny: PretrainingConfig, fresh: Store, work: Work, tmp_path: Path
+) -> None:
+    """By an owner that has lost the lease and hasn't noticed yet."""
+    config = tiny.model_copy(update={"keep_checkpoints": 1})
+    late = Checkpoints(fresh, work, ALONE, tmp_path, config)
+    late.load()
+
+    def save(step: int) -> None:
+        training.step(2)
+        late.save(training, step, training.curve)
+        assert late.drain(60)
+
+    class Overtaken(SlowWork):
+        def file(self, entry: FileEntry) -> Path:
+            if steps_in(self.work) == [2]:
+                save(4)
+            return self.work.file(entry)
+
+    save(2)
+    again = Checkpoints(fresh, Overtaken(work), ALONE, tmp_path, config)  # type: ignore[arg-type]
+    resume = again.load()
+    assert resume is not None
+    assert resume.step == 4
 
 
 def bytes_in(store: Store) -> int:
