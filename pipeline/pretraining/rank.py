@@ -141,9 +141,9 @@ def _surroundings(
 def _leave(weights: dict[str, torch.Tensor], job: Job, vocabulary_size: int, work: Work, folder: Path) -> None:
     """The whole weights and the curve, as the snapshot that the stage publishes."""
     save_pretrained(weights, job.config, vocabulary_size, folder / "model")
-    files = [work.add(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
+    files = [work.add_blob(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
     parameters = sum(parameter.numel() for parameter in weights.values())
-    work.commit(TRAINED, [*files, work.add(folder / CURVE, CURVE)], {"parameters": parameters})
+    work.commit(TRAINED, [*files, work.add_blob(folder / CURVE, CURVE)], {"parameters": parameters})
 
 
 def _device() -> torch.device:
