@@ -1,6 +1,6 @@
 """A rank's part of a training: begun from nothing, a parent or a checkpoint; trained; its weights left in the store."""
 
-import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,11 +28,14 @@ from pipeline.pretraining.publish import publish_snapshot
 from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption
 from pipeline.pretraining.watching.curve import CURVE, Curve
+from pipeline.pretraining.watching.lines import Lines
 from pipeline.pretraining.watching.measures import events_of
 from pipeline.pretraining.watching.validation import Validation
 from pipeline.pretraining.weights.export import save_pretrained
 from pipeline.pretraining.weights.initial import start_from
 from pipeline.store import Store, Work, open_store
+
+log = logging.getLogger("bertmill")
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,18 @@ def _surroundings(
 ) -> Iterator[Surroundings]:
     """What the loop tells goes to files and TensorBoard, and into checkpoints."""
     deadline_s = job.settings.store_deadline_s
-    with job.progress.open("a", encoding="utf-8") as progress:
+    with Lines(job.progress) as progress:
+        has_tensorboard = job.tensorboard is not None
 
         def report(record: dict[str, Any]) -> None:
-            progress.write(json.dumps(record | checkpoints.status) + "\n")
-            progress.flush()
-            begun.engine.monitor.write_events(events_of(record))
+            nonlocal has_tensorboard
+            progress.add(record | checkpoints.status)
+            try:
+                if has_tensorboard:
+                    begun.engine.monitor.write_events(events_of(record))
+            except OSError as error:  # the thread that writes them ends by it
+                has_tensorboard = False
+                log.warning("TensorBoard gets no more of this run: %s", error)
 
         def checkpoint(step: int, is_curve_written: bool, is_last_chance: bool) -> bool:
             drained = is_last_chance and checkpoints.drain(deadline_s)  # or it would be put off
