@@ -119,17 +119,11 @@ def _surroundings(
     """What the loop tells goes to files and TensorBoard, and into checkpoints."""
     deadline_s = job.settings.store_deadline_s
     with Lines(job.progress) as progress:
-        has_tensorboard = job.tensorboard is not None
+        _forgive_a_full_disk(begun.engine.monitor)
 
         def report(record: dict[str, Any]) -> None:
-            nonlocal has_tensorboard
             progress.add(record | checkpoints.status)
-            try:
-                if has_tensorboard:
-                    begun.engine.monitor.write_events(events_of(record))
-            except OSError as error:  # the thread that writes them ends by it
-                has_tensorboard = False
-                log.warning("TensorBoard gets no more of this run: %s", error)
+            begun.engine.monitor.write_events(events_of(record))
 
         def checkpoint(step: int, is_curve_written: bool, is_last_chance: bool) -> bool:
             drained = is_last_chance and checkpoints.drain(deadline_s)  # or it would be put off
@@ -145,6 +139,20 @@ def _surroundings(
             patience=patience(job.settings),
             diagnosis=lambda step: job.log.with_suffix(f".step-{step}.json"),
         )
+
+
+def _forgive_a_full_disk(monitor: Any) -> None:
+    """Let one end TensorBoard's events, whose thread ends by it, and not the training: DeepSpeed's steps write some."""
+    write = monitor.write_events
+
+    def write_or_give_up(events: list[tuple[str, float, int]]) -> None:
+        try:
+            write(events)
+        except OSError as error:
+            monitor.tb_monitor.enabled = False
+            log.warning("TensorBoard gets no more of this run: %s", error)
+
+    monitor.write_events = write_or_give_up
 
 
 def _leave(weights: dict[str, torch.Tensor], job: Job, vocabulary_size: int, work: Work, folder: Path) -> None:
