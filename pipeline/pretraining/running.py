@@ -46,23 +46,7 @@ def run_ranks(job: Job, store: Store, lease: Lease, preemption: Preemption) -> d
     ):
         lines.seek(0, 2)  # what earlier runs of it told stays
         shown = Shown(lines, advance, lease, job.config.steps)
-        for restarts in range(job.settings.restarts + 1):
-            preemption.check(job.recipe.name)
-            try:
-                _watched(job, ranks, lease, shown, preemption)
-                break
-            except TrainingError as failed:
-                if preemption.asked:
-                    raise Preempted(
-                        f"{failed} The training had been asked to stop: run the same command again to go on."
-                    ) from None
-                if not isinstance(failed, RanksLost):
-                    raise
-                if restarts == job.settings.restarts:
-                    raise TrainingError(
-                        f"{failed} Checkpoints are kept: run the same command again to go on."
-                    ) from None
-                log.warning("%s Starting again from the last checkpoint.", failed)
+        _run_until_done(job, ranks, lease, shown, preemption)
     return shown.where | {
         "torch": version("torch"),
         "deepspeed": version("deepspeed"),
@@ -84,6 +68,25 @@ def _begin_log(job: Job) -> None:
             f"The log can't be written to {job.log}: {error.strerror}. Set BERTMILL_HOME to a folder that "
             f"can be written."
         ) from None
+
+
+def _run_until_done(job: Job, ranks: int, lease: Lease, shown: "Shown", preemption: Preemption) -> None:
+    """Run the ranks, and again where they are lost, so often as is allowed."""
+    for restarts in range(job.settings.restarts + 1):
+        preemption.check(job.recipe.name)
+        try:
+            _watched(job, ranks, lease, shown, preemption)
+            return
+        except TrainingError as failed:
+            if preemption.asked:
+                raise Preempted(
+                    f"{failed} The training had been asked to stop: run the same command again to go on."
+                ) from None
+            if not isinstance(failed, RanksLost):
+                raise
+            if restarts == job.settings.restarts:
+                raise TrainingError(f"{failed} Checkpoints are kept: run the same command again to go on.") from None
+            log.warning("%s Starting again from the last checkpoint.", failed)
 
 
 def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown", preemption: Preemption) -> None:
