@@ -46,7 +46,7 @@ class CorruptArtifact(StoreError):
 
 
 class LeaseLost(StoreError):
-    """Another run of the same recipe has taken over, or may have; this one stops."""
+    """Another run of the same recipe has taken over; this one stops."""
 
 
 class TrainingError(BertmillError):

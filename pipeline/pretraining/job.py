@@ -53,7 +53,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """The ranks' output, beside which they put what is to be kept of a failure."""
+        """The ranks' output, beside what is to be kept of a failure, and the output of the run before (`.log.1`)."""
         return self.settings.home / "logs" / f"{self.recipe.name}-{self.recipe.fingerprint[:12]}.log"
 
     @property

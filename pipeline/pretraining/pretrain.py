@@ -24,9 +24,10 @@ from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
 from pipeline.pretraining.publish import last_means, publish
 from pipeline.pretraining.running import run_ranks, shown_waiting
 from pipeline.pretraining.schedule import schedule_of
+from pipeline.pretraining.staying_alive.preemption import Preemption
 from pipeline.pretraining.watching.curve import CURVE
 from pipeline.pretraining.weights.initial import initial_record, log_start
-from pipeline.store import Artifact, Store
+from pipeline.store import Artifact, Store, Work
 
 __all__ = ["SCHEMA", "pretrain"]
 log = logging.getLogger("bertmill")
@@ -40,14 +41,16 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     stop; LeaseLost where another run has taken this one for dead.
     """
     check_pretraining(config, store)
+    preemption = Preemption()
     with ExitStack() as stack:
+        stack.enter_context(preemption.listening())
         job = stack.enter_context(_job(config, dataset, store))
         if config.max_tokens is not None:
             log.info("%s tokens of %s are %s steps", f"{config.max_tokens:,}", dataset, f"{job.config.steps:,}")
         if not force and (found := store.find(job.recipe)):
             log.info("found %s", found)
             return found
-        with shown_waiting(job) as waiting:
+        with shown_waiting(job, preemption) as waiting:
             lease = stack.enter_context(store.lease(job.recipe, waiting))
         if not force and (found := store.find(job.recipe)):
             log.info("found %s, which another run has made meanwhile", found)
@@ -56,13 +59,13 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         job = replace(job, epoch=lease.epoch)
         work = store.work(job.recipe, lease.epoch)
         if force:
-            work.clear()
+            _begin_anew(work, store.find(job.recipe))
         vocabulary = store.parent(dataset, "vocabulary")
         start = {"init": initial_record(job.initial, vocabulary, store)} if job.initial else {}
         for record in start.values():
             log_start(record)
-        run = run_ranks(job, store, lease) if TRAINED not in work.names() else {}
-        lease.check()
+        run = run_ranks(job, store, lease, preemption) if TRAINED not in work.names() else {}
+        lease.confirm()
         files, record = work.load(TRAINED)
         curve = [json.loads(line) for line in _curve(files, store)]
         with store.draft(job.recipe, force=force) as draft:
@@ -86,6 +89,17 @@ def check_pretraining(config: PretrainingConfig, store: Store) -> None:
             "'bertmill[tensorboard]', or unset it."
         )
     launcher_named(store.settings.launcher)
+
+
+def _begin_anew(work: Work, replaced: Artifact | None) -> None:
+    """Forget what other runs left, unless it is of a forced one too that was to stand beside the same version.
+
+    So a forced training that is stopped goes on when the same command is run again.
+    """
+    mark = f"forced-{replaced.version if replaced else 'nothing'}"
+    if mark not in work.names():
+        work.clear()
+        work.commit(mark, [], {})
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A rank's part of a training: begun from nothing, a parent or a checkpoint; trained; its weights left in the store."""
 
-import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,11 +28,14 @@ from pipeline.pretraining.publish import publish_snapshot
 from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption
 from pipeline.pretraining.watching.curve import CURVE, Curve
+from pipeline.pretraining.watching.lines import Lines
 from pipeline.pretraining.watching.measures import events_of
 from pipeline.pretraining.watching.validation import Validation
 from pipeline.pretraining.weights.export import save_pretrained
 from pipeline.pretraining.weights.initial import start_from
 from pipeline.store import Store, Work, open_store
+
+log = logging.getLogger("bertmill")
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,11 @@ def _surroundings(
 ) -> Iterator[Surroundings]:
     """What the loop tells goes to files and TensorBoard, and into checkpoints."""
     deadline_s = job.settings.store_deadline_s
-    with job.progress.open("a", encoding="utf-8") as progress:
+    with Lines(job.progress) as progress:
+        _forgive_a_full_disk(begun.engine.monitor)
 
         def report(record: dict[str, Any]) -> None:
-            progress.write(json.dumps(record | checkpoints.status) + "\n")
-            progress.flush()
+            progress.add(record | checkpoints.status)
             begun.engine.monitor.write_events(events_of(record))
 
         def checkpoint(step: int, is_curve_written: bool, is_last_chance: bool) -> bool:
@@ -136,6 +139,20 @@ def _surroundings(
             patience=patience(job.settings),
             diagnosis=lambda step: job.log.with_suffix(f".step-{step}.json"),
         )
+
+
+def _forgive_a_full_disk(monitor: Any) -> None:
+    """Let one end TensorBoard's events, whose thread ends by it, and not the training: DeepSpeed's steps write some."""
+    write = monitor.write_events
+
+    def write_or_give_up(events: list[tuple[str, float, int]]) -> None:
+        try:
+            write(events)
+        except OSError as error:
+            monitor.tb_monitor.enabled = False
+            log.warning("TensorBoard gets no more of this run: %s", error)
+
+    monitor.write_events = write_or_give_up
 
 
 def _leave(weights: dict[str, torch.Tensor], job: Job, vocabulary_size: int, work: Work, folder: Path) -> None:

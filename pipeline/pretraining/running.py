@@ -1,6 +1,5 @@
 """The ranks of a training: launched, shown while they run, started again where they are lost, until they are done."""
 
-import json
 import logging
 import os
 import re
@@ -17,9 +16,10 @@ from pipeline.errors import ConfigError, Preempted, TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.local import local_ranks
 from pipeline.pretraining.job import Job
-from pipeline.pretraining.staying_alive.preemption import passing_on, preempted
+from pipeline.pretraining.staying_alive.preemption import Preemption, preempted
 from pipeline.pretraining.staying_alive.stragglers import Stragglers
 from pipeline.pretraining.staying_alive.watchdog import RanksLost, Watchdog
+from pipeline.pretraining.watching.lines import NewLines
 from pipeline.progress import Advance, progress
 from pipeline.settings import Settings
 from pipeline.store import Holder, Lease, Store
@@ -28,44 +28,25 @@ OFTEN = {"SIGKILL": ", which is what the kernel does where memory runs out", "SI
 log = logging.getLogger("bertmill")
 
 
-def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
+def run_ranks(job: Job, store: Store, lease: Lease, preemption: Preemption) -> dict[str, Any]:
     """Run the ranks to their end, or until the lease is lost; returns what ran where.
 
-    Ranks that hang or die are started again from the last checkpoint. Raises Preempted where they were asked to stop.
+    Ranks that hang or die are started again from the last checkpoint. Raises Preempted where they were asked to stop,
+    in whatever way they ended then.
     """
     ranks = job.settings.ranks or local_ranks()
-    try:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.log.write_bytes(b"")
-    except OSError as error:
-        raise ConfigError(
-            f"The log can't be written to {job.log}: {error.strerror}. Set BERTMILL_HOME to a folder that "
-            f"can be written."
-        ) from None
+    _begin_log(job)
     started = time.monotonic()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     warn_of_crowding(job.settings, ranks)
     store.check_before_commit()
-    job.progress.touch()
     with (
         progress(f"pretraining {job.recipe.name}", job.config.steps) as advance,
         job.progress.open(encoding="utf-8") as lines,
     ):
         lines.seek(0, 2)  # what earlier runs of it told stays
         shown = Shown(lines, advance, lease, job.config.steps)
-        for restarts in range(job.settings.restarts + 1):
-            watchdog = Watchdog(job.beats, job.log, job.settings)
-            try:
-                _watched(job, ranks, lease, shown, watchdog)
-                break
-            except RanksLost as lost:
-                if watchdog.is_to_stop:
-                    raise Preempted(
-                        f"{lost} The training had been asked to stop: run the same command again to go on."
-                    ) from None
-                if restarts == job.settings.restarts:
-                    raise TrainingError(f"{lost} Checkpoints are kept: run the same command again to go on.") from None
-                log.warning("%s Starting again from the last checkpoint.", lost)
+        _run_until_done(job, ranks, lease, shown, preemption)
     return shown.where | {
         "torch": version("torch"),
         "deepspeed": version("deepspeed"),
@@ -74,24 +55,59 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     }
 
 
-def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown", watchdog: Watchdog) -> None:
+def _begin_log(job: Job) -> None:
+    """An empty log, beside which that of the run before is kept; and a file for lines of progress, of all runs."""
+    try:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        if job.log.exists():
+            job.log.replace(job.log.with_suffix(".log.1"))
+        job.log.touch()
+        job.progress.touch()
+    except OSError as error:
+        raise ConfigError(
+            f"The log can't be written to {job.log}: {error.strerror}. Set BERTMILL_HOME to a folder that "
+            f"can be written."
+        ) from None
+
+
+def _run_until_done(job: Job, ranks: int, lease: Lease, shown: "Shown", preemption: Preemption) -> None:
+    """Run the ranks, and again where they are lost, so often as is allowed."""
+    for restarts in range(job.settings.restarts + 1):
+        preemption.check(job.recipe.name)
+        try:
+            _watched(job, ranks, lease, shown, preemption)
+            return
+        except TrainingError as failed:
+            if preemption.asked:
+                raise Preempted(
+                    f"{failed} The training had been asked to stop: run the same command again to go on."
+                ) from None
+            if not isinstance(failed, RanksLost):
+                raise
+            if restarts == job.settings.restarts:
+                raise TrainingError(f"{failed} Checkpoints are kept: run the same command again to go on.") from None
+            log.warning("%s Starting again from the last checkpoint.", failed)
+
+
+def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown", preemption: Preemption) -> None:
     """Run the ranks once, under the watchdog."""
+    watchdog = Watchdog(job.beats, job.log, job.settings)
     shutil.rmtree(job.beats, ignore_errors=True)
     job.error.unlink(missing_ok=True)
 
     def poll() -> None:
         shown.follow()
         lease.check()
+        if preemption.asked:
+            watchdog.ask_to_stop()
         watchdog.look()
 
     launcher = launcher_named(job.settings.launcher)
-    with passing_on(watchdog.ask_to_stop):
-        status = launcher("pipeline.pretraining.worker", job.write(), ranks, job.log, poll)
+    status = launcher("pipeline.pretraining.worker", job.write(), ranks, job.log, poll)
     shown.follow()
     if status != 0:
-        if job.error.exists():
-            raise TrainingError(job.error.read_text(encoding="utf-8"))
-        raise (RanksLost if watchdog.have_trained else TrainingError)(failure_of(job, status, job.log))
+        is_worth_another_try = watchdog.have_trained and not job.error.exists()
+        raise (RanksLost if is_worth_another_try else TrainingError)(failure_of(job, status, job.log))
     if (beat := watchdog.preempted) is not None:
         raise preempted(job.recipe.name, beat.step, job.config.steps, is_stored=beat.doing == "preempted")
 
@@ -126,15 +142,14 @@ class Shown:
         """What ran where."""
         self.speeds: list[float] = []
         """Tokens a second, of each line."""
-        self._lines, self._advance, self._lease, self._steps = lines, advance, lease, steps
-        self._rest, self._done, self._snapshot = "", 0, ""
+        self._lines, self._advance, self._lease, self._steps = NewLines(lines), advance, lease, steps
+        self._done, self._snapshot = 0, ""
         self._stragglers = Stragglers()
 
     def follow(self) -> None:
-        """Show each whole line that has come since the last call."""
-        *whole, self._rest = (self._rest + self._lines.read()).split("\n")
-        for line in whole:
-            self._show(json.loads(line))
+        """Show each line that has come since the last call."""
+        for record in self._lines:
+            self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:
         if self._snapshot != (snapshot := record.get("snapshot", self._snapshot)):
@@ -170,14 +185,15 @@ def note_of(record: dict[str, Any]) -> str:
 
 
 @contextmanager
-def shown_waiting(job: Job) -> Iterator[Callable[[Holder], None]]:
-    """Shows, while it is called, who trains that recipe already and how far they have come."""
+def shown_waiting(job: Job, preemption: Preemption) -> Iterator[Callable[[Holder], None]]:
+    """Shows, while it is called, who trains that recipe already and how far they have come; Preempted where asked."""
     with ExitStack() as stack:
         advance: Advance | None = None
         done = 0
 
         def show(holder: Holder) -> None:
             nonlocal advance, done
+            preemption.check(job.recipe.name)
             if advance is None:
                 log.info("%s is trained by %s already: waiting for it", job.recipe.name, holder)
                 bar = progress(f"waiting for pretraining {job.recipe.name}", job.config.steps)

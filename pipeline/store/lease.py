@@ -6,9 +6,10 @@
 Taking over is creating the next epoch, so of many that try one succeeds, and the highest epoch is the owner's. A lease
 is held while its heartbeat is young by the store's own clock (no machine's clock is trusted) and says nothing of a
 release. One whose process this machine can see to be dead is free at once: a killed run is run again without waiting.
-An owner whose lease has gone, who sees a higher epoch, or who can't write its heartbeat for `lease_s`, has lost it: it
-may have been taken for dead, and stops. Costs the owner a listing, a small read and a small write each quarter of
-`lease_s`; a waiting run a listing, two small reads and a look at a date each poll.
+An owner whose lease has gone, or who sees a higher epoch, has lost it, and stops. One who can't reach the store, or not
+write there, goes on and says so: it may have been taken for dead, but then nothing that it does harms the other, for
+its epoch is its own. Costs the owner a listing, a small read and a small write each quarter of `lease_s`; a waiting run
+a listing, two small reads and a look at a date each poll.
 """
 
 import json
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 POLL_S = 0.5
 LONGEST_POLL_S = 2.0
 PATIENCE_S = 2.0
-"""How long `check` waits for an overdue heartbeat (this process may just have been woken) before it counts as lost."""
+"""How long `check` waits for an overdue heartbeat (this process may just have been woken) before it goes on without."""
 LEASE, HEARTBEAT = "lease.json", "heartbeat.json"
 log = logging.getLogger("bertmill")
 
@@ -87,6 +88,9 @@ class Lease:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease-heartbeat", daemon=True)
         self._written = 0.0
+        self._trouble = ""
+        """Why the last heartbeat couldn't be written; empty where it was, or where no answer has come yet."""
+        self._is_silent = False
 
     def __enter__(self) -> Self:
         """Wait until nobody else holds it, and take it."""
@@ -113,14 +117,23 @@ class Lease:
         self._note = dict(note)
 
     def check(self) -> None:
-        """LeaseLost where another run has taken over, or might have. Cheap: the heartbeat's thread finds out."""
-        deadline = time.monotonic() + PATIENCE_S
+        """LeaseLost where another run was seen to have taken over. Cheap: the heartbeat's thread finds out.
+
+        Warns once where that thread can't write, until it can: whether another has taken over isn't known then.
+        """
+        deadline = time.monotonic() + (0 if self._is_silent else PATIENCE_S)
         while self._lost is None and self._is_overdue() and time.monotonic() < deadline:
             time.sleep(0.05)
-        if self._lost is None and self._is_overdue():
-            self._lost = self._unwritten()
         if self._lost is not None:
             raise LeaseLost(self._lost)
+        if self._is_silent != (is_silent := self._is_overdue()):
+            self._is_silent = is_silent
+            log.warning(self._unwritten() if is_silent else self._written_again())
+
+    def confirm(self) -> None:
+        """The same, asked of the store now: before the work is published. StoreError where it doesn't answer."""
+        self._beat()
+        self.check()
 
     def finish(self) -> None:
         """The work is done and published: forget it, with all epochs up to ours. A higher one is another's."""
@@ -189,7 +202,7 @@ class Lease:
             try:
                 self._beat()
             except Exception as error:  # whatever it is: the next beat may succeed, and `check` tells when none does
-                log.debug("the heartbeat of %s failed: %s", self._what, error)
+                self._trouble = str(error)
             if self._stopped.wait(self._lease_s / 4):
                 return
 
@@ -199,7 +212,7 @@ class Lease:
             self._lost = self._taken()
         elif not self._stopped.is_set():
             self._write_heartbeat(released=False)
-            self._written = began
+            self._written, self._trouble = began, ""
 
     def _is_ours(self) -> bool:
         """Our lease is there, and none is higher."""
@@ -229,10 +242,13 @@ class Lease:
 
     def _unwritten(self) -> str:
         return (
-            f"The store {self._store.url} couldn't be told for more than {self._lease_s:g} s that this run still works "
-            f"on {self._what}, so another may have taken over. This run stops; the checkpoints are kept. Run again "
-            f"when the store answers, or allow more with BERTMILL_LEASE_S."
+            f"The store {self._store.url} couldn't be told for more than {self._lease_s:g} s that this run works on "
+            f"{self._what}: {self._trouble or 'it gives no answer.'} This run goes on, and stops where it finds that "
+            f"another has taken over meanwhile."
         )
+
+    def _written_again(self) -> str:
+        return f"The store {self._store.url} could be told again that this run works on {self._what}."
 
     # Keys
 

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, LeaseLost, StoreError
 from pipeline.settings import Settings
 from pipeline.store import Holder, Store, open_store
 from pipeline.store.artifact import canonical_json
-from pipeline.store.lease import _boot_id, _started
+from pipeline.store.lease import PATIENCE_S, _boot_id, _started
 from tests.artifacts import keys, recipe
 
 ROOT = f"work/vocabulary/{recipe().fingerprint}/"
@@ -213,18 +213,62 @@ def test_an_owner_that_was_stopped_goes_on_where_nobody_came(quick: Store, tmp_p
             pass
 
 
-def test_an_owner_that_can_not_write_its_heartbeat_counts_itself_as_lost(
-    quick: Store, monkeypatch: pytest.MonkeyPatch
+def test_an_owner_that_can_not_write_its_heartbeat_goes_on_and_says_so_once_and_when_that_is_over(
+    quick: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(key: str, data: bytes) -> None:
         raise StoreError("The store is away.")
 
     with quick.lease(recipe()) as lease:
-        lease.check()
-        monkeypatch.setattr(quick.backend, "put", refuse)
-        lease.check()
+        with monkeypatch.context() as patch:
+            patch.setattr(quick.backend, "put", refuse)
+            lease.check()
+            assert not caplog.messages, "not before another may have taken over"
+            time.sleep(quick.settings.lease_s + 0.5)
+            for _ in range(3):
+                lease.check()
+            (said,) = caplog.messages
+            assert "couldn't be told for more than 1.5 s" in said
+            assert "The store is away. This run goes on" in said
+            with pytest.raises(StoreError, match="The store is away"):
+                lease.confirm()
+        until(lambda: (lease.check(), len(caplog.messages))[1] == 2)
+        assert "could be told again" in caplog.messages[1]
+        lease.confirm()
+
+
+def test_a_store_that_gives_no_answer_holds_nobody_up(
+    quick: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is stopped: connections stand open, and nothing comes."""
+    answers = threading.Event()
+    put = quick.backend.put
+    with quick.lease(recipe()) as lease:
+        monkeypatch.setattr(quick.backend, "put", lambda *given: (answers.wait(), put(*given)))
         time.sleep(quick.settings.lease_s + 0.5)
-        with pytest.raises(LeaseLost, match=r"couldn't be told for more than 1.5 s .*the checkpoints are kept"):
+        began = time.monotonic()
+        for _ in range(100):
+            lease.check()
+        assert time.monotonic() - began < 2 * PATIENCE_S, "a pause at the first, and none at the others"
+        assert "it gives no answer. This run goes on" in caplog.text
+        answers.set()
+
+
+def test_an_owner_that_could_not_write_and_was_taken_over_meanwhile_stops_when_the_store_answers_again(
+    quick: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(key: str) -> None:
+        raise StoreError("The store is away.")
+
+    with quick.lease(recipe()) as lease:
+        with monkeypatch.context() as patch:
+            patch.setattr(quick.backend, "list", refuse)
+            time.sleep(quick.settings.lease_s + 0.5)
+            lease.check()
+            lease_of_another(quick, 2)
+        with pytest.raises(LeaseLost, match=r"taken over by process 1 on elsewhere .*the checkpoints are kept"):
+            lease.confirm()
+        with pytest.raises(LeaseLost):
             lease.check()
 
 

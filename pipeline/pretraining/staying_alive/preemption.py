@@ -5,11 +5,14 @@ step, whichever of them was told; they keep a checkpoint and end as if all were 
 75 (EX_TEMPFAIL of sysexits.h): the same command goes on from there. Slurm's `--signal=USR1@120`, a cluster that drains
 a node and Prefect's cancel come this way. Costs nothing. Leaving at once, as on any other signal, would cost the steps
 since the last checkpoint.
+
+The launcher notes it likewise, and looks at its note while it waits for another run, before it starts ranks, and five
+times a second while they run. No handler raises: libraries take what is raised in their midst for a failure of theirs.
 """
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,7 +22,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Preemption:
-    """Whether this rank was asked to stop."""
+    """Whether this process, a rank or the launcher, was asked to stop."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -29,25 +32,32 @@ class Preemption:
         for each in SIGNALS:
             signal.signal(each, self._note)
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note the signals within this context.
+
+        In a thread other than the main one, whose process' signals are another's business, it does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {each: signal.signal(each, self._note) for each in SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def check(self, name: str) -> None:
+        """Preempted where it was: to be called where no rank of the training of `name` runs."""
+        if self.asked:
+            raise Preempted(
+                f"The training of {name} was asked to stop while none of its ranks ran. Run the same command again to "
+                f"go on."
+            )
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
-
-
-@contextmanager
-def passing_on(tell: Callable[[], None]) -> Iterator[None]:
-    """Within this context, call `tell` when this process is asked to stop, instead of ending it.
-
-    In a thread other than the main one, whose process' signals are another's business, it does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {each: signal.signal(each, lambda *_: tell()) for each in SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def preempted(name: str, step: int, steps: int, *, is_stored: bool) -> Preempted:

@@ -14,6 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -77,8 +78,8 @@ class Watchdog:
         self._step_began: tuple[int, float] | None = None
         self._durations: deque[float] = deque(maxlen=REMEMBERED)
         self._told = set[int]()
-        self.is_to_stop = False
-        """Whether the ranks were asked to stop."""
+        self._is_to_stop = False
+        self._have_trained = False
 
     @property
     def preempted(self) -> Beat | None:
@@ -87,8 +88,12 @@ class Watchdog:
 
     @property
     def have_trained(self) -> bool:
-        """Whether the ranks had taken a step: what ends them then is seldom the same when they are started again."""
-        return any(beat.doing != "starting" for beat in read_beats(self._folder))
+        """Whether the ranks took a step at any time: what ends them then seldom does when they are started again.
+
+        Each phase's first step, which may compile, has them start anew; they have trained all the same.
+        """
+        self._have_trained |= any(beat.doing != "starting" for beat in read_beats(self._folder))
+        return self._have_trained
 
     @property
     def usual_s(self) -> float | None:
@@ -96,8 +101,8 @@ class Watchdog:
         return median(self._durations) if self._durations else None
 
     def ask_to_stop(self) -> None:
-        """Have the ranks stop at a step's end. May be called from a signal's handler."""
-        self.is_to_stop = True
+        """Have the ranks stop at a step's end, from the next look on."""
+        self._is_to_stop = True
 
     def look(self) -> None:
         """To be called often. Raises RanksLost, when it has ended the ranks."""
@@ -106,8 +111,9 @@ class Watchdog:
         self._looked = now
         self._silence_s = 0.0 if beats != self._beats else self._silence_s + passed
         self._beats = beats
+        self._have_trained |= any(beat.doing != "starting" for beat in beats)
         self._count_steps(now)
-        if self.is_to_stop:
+        if self._is_to_stop:
             self._pass_on()
         self._failed_s = self._failed_s + passed if self._has_lost_one() else 0.0
         if self._failed_s > GRACE_S:
@@ -174,10 +180,10 @@ class Watchdog:
     def _dump_stacks(self) -> None:
         """One after the other, so that their lines don't mix."""
         for beat, process in self._processes():
-            with self._log.open("a", encoding="utf-8") as log:
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as log:  # its disk may be full
                 log.write(f"\n-- the stacks of rank {beat.rank}, process {beat.pid}, {beat} --\n")
             _signal(process, signal.SIGUSR2)
-            if process.status() != psutil.STATUS_STOPPED:
+            if _status(process) not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
                 time.sleep(STACKS_S)
 
     def _end(self) -> None:
@@ -186,12 +192,20 @@ class Watchdog:
             _signal(process, signal.SIGKILL)
 
     def _statuses(self) -> list[tuple[Beat, str]]:
-        return [(beat, process.status()) for beat, process in self._processes()]
+        return [(beat, _status(process)) for beat, process in self._processes()]
 
     def _processes(self) -> list[tuple[Beat, psutil.Process]]:
         """The ranks that are running, and descend from this process: a pid may be another's by now."""
         ours = {process.pid: process for process in psutil.Process(os.getpid()).children(recursive=True)}
         return [(beat, ours[beat.pid]) for beat in self._beats if beat.pid in ours]
+
+
+def _status(process: psutil.Process) -> str:
+    """What the system says of it; a process may end at any time, and be gone."""
+    try:
+        return process.status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
 
 
 def _signal(process: psutil.Process, number: int) -> None:

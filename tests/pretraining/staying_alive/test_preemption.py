@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from pipeline.errors import BertmillError, Preempted
-from pipeline.pretraining.staying_alive.preemption import SIGNALS, Preemption, passing_on, preempted
+from pipeline.pretraining.staying_alive.preemption import SIGNALS, Preemption, preempted
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +28,13 @@ def test_a_rank_notes_that_it_was_asked_and_goes_on(number: signal.Signals) -> N
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_launcher_passes_it_on_and_has_its_own_handlers_back_afterwards(number: signal.Signals) -> None:
-    told = []
-    before = signal.getsignal(number)
-    with passing_on(lambda: told.append(number)):
+def test_the_launcher_notes_it_and_has_its_own_handlers_back_afterwards(number: signal.Signals) -> None:
+    before, preemption = signal.getsignal(number), Preemption()
+    with preemption.listening():
+        preemption.check("clinic")
         os.kill(os.getpid(), number)
-    assert told == [number]
+        with pytest.raises(Preempted, match="The training of clinic was asked to stop while none of its ranks ran"):
+            preemption.check("clinic")
     assert signal.getsignal(number) == before
 
 
@@ -41,7 +42,7 @@ def test_in_another_thread_signals_are_left_to_the_main_one() -> None:
     seen = []
 
     def within() -> None:
-        with passing_on(lambda: None):
+        with Preemption().listening():
             seen.append([signal.getsignal(each) for each in SIGNALS])
 
     thread = threading.Thread(target=within)

@@ -222,6 +222,55 @@ def test_the_ranks_that_are_left_when_one_has_failed_are_ended_soon(
     assert left.wait(10) == -9
 
 
+def test_that_the_ranks_have_trained_is_remembered_as_a_phase_starts_anew(
+    watchdog: Watchdog, clock: Clock, tmp_path: Path
+) -> None:
+    ranks = [Heartbeat(tmp_path / "beats", number) for number in range(2)]
+    wait_out(watchdog, clock, 2)
+    assert not watchdog.have_trained
+    for heartbeat in ranks:
+        heartbeat.beat("training", 899)
+    wait_out(watchdog, clock, 2)
+    for heartbeat in ranks:
+        heartbeat.beat("starting", 900)
+    wait_out(watchdog, clock, 2)
+    assert watchdog.have_trained
+
+
+@pytest.mark.parametrize("call", ["send_signal", "status"])
+def test_a_rank_that_ends_while_it_is_looked_at_disturbs_nothing(
+    call: str,
+    watchdog: Watchdog,
+    clock: Clock,
+    rank: Callable[[int, int], "subprocess.Popen[str]"],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends, stays = rank(0, 2), rank(1, 4)
+    of_psutil = getattr(psutil.Process, call)
+
+    def too_late(self: psutil.Process, *given: int) -> object:
+        if self.pid == ends.pid:
+            ends.kill()
+            ends.wait()
+        return of_psutil(self, *given)
+
+    monkeypatch.setattr(psutil.Process, call, too_late)
+    with pytest.raises(RanksLost, match=r"Behind the others: rank 0"):
+        wait_out(watchdog, clock, 1_000)
+    assert stays.wait(10) == -9
+
+
+def test_a_log_that_can_not_be_written_keeps_no_rank_from_being_ended(
+    watchdog: Watchdog, clock: Clock, tmp_path: Path, rank: Callable[[int, int], "subprocess.Popen[str]"]
+) -> None:
+    process = rank(0, 0)
+    (tmp_path / "log").unlink()
+    (tmp_path / "log").symlink_to("/dev/full")
+    with pytest.raises(RanksLost, match="gave no sign of life"):
+        wait_out(watchdog, clock, 1_000)
+    assert process.wait(10) == -9
+
+
 def test_a_process_that_is_none_of_ours_is_never_signalled(watchdog: Watchdog, clock: Clock, tmp_path: Path) -> None:
     Heartbeat(tmp_path / "beats", 0)  # of this very process, as if a pid had been used again
     watchdog.ask_to_stop()
