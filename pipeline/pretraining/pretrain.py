@@ -5,7 +5,6 @@ a training that ended just before its commit is only committed. Of two runs of o
 the other waits for its artifact, or goes on from its checkpoints when it dies.
 """
 
-import json
 import logging
 import shutil
 import tempfile
@@ -14,17 +13,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.launching import launcher_named
 from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
-from pipeline.pretraining.publish import last_means, publish
+from pipeline.pretraining.publish import publish
 from pipeline.pretraining.running import run_ranks, shown_waiting
 from pipeline.pretraining.schedule import schedule_of
-from pipeline.pretraining.watching.curve import CURVE
+from pipeline.pretraining.watching.curve import CURVE, read_curve
 from pipeline.pretraining.weights.initial import initial_record, log_start
 from pipeline.store import Artifact, Store
 
@@ -57,22 +55,27 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         work = store.work(job.recipe, lease.epoch)
         if force:
             work.clear()
-        vocabulary = store.parent(dataset, "vocabulary")
-        start = {"init": initial_record(job.initial, vocabulary, store)} if job.initial else {}
-        for record in start.values():
-            log_start(record)
+        if job.initial is not None:
+            log_start(initial_record(job.initial, store.parent(dataset, "vocabulary"), store))
         run = run_ranks(job, store, lease) if TRAINED not in work.names() else {}
         lease.check()
         files, record = work.load(TRAINED)
-        curve = [json.loads(line) for line in _curve(files, store)]
+        curve = next(entry for entry in files if entry.path == CURVE)
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            totals = {"parameters": record["parameters"]} | start
-            made = publish(draft, curve, totals, store=store, producer=run)
+            steps = read_curve(store.blob(curve))
+            made = publish(draft, steps, record["parameters"], job.initial, store=store, producer=run)
         lease.finish()
-    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in last_means(curve).items())
-    log.info("made %s: at the end %s", made, last)
+    means = store.manifest(made).metrics
+    log.info("made %s: at the end %s", made, ", ".join(f"{key.replace('_', ' ')} {means[key]:.3f}" for key in means))
+    for step in record.get("unmade_snapshots", ()):
+        log.warning(
+            "of step %s there is no snapshot: its checkpoint couldn't be stored in time (%s says why). To have it, "
+            "train again with --force, where the store answers and scratch (TMPDIR) has room.",
+            f"{step:,}",
+            job.log,
+        )
     return made
 
 
@@ -95,8 +98,3 @@ def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator
         yield job_of(config, dataset, store, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _curve(files: list[Any], store: Store) -> Iterator[str]:
-    entry = next(entry for entry in files if entry.path == CURVE)
-    yield from store.blob(entry).read_text(encoding="utf-8").splitlines()

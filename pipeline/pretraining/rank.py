@@ -54,7 +54,7 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
     store = open_store(job.settings)
     work = store.work(job.recipe, job.epoch)
     where = {"device": _device().type, "world": place.world, "zero_stage": place.zero_stage}
-    publish = partial(publish_snapshot, job.recipe, store=store, producer=where)
+    publish = partial(publish_snapshot, job.recipe, initial=job.initial, scratch=folder, store=store, producer=where)
     checkpoints = Checkpoints(store, work, place, folder, job.config, publish)
     try:
         begun = _begin(job, place, store, checkpoints, folder / CURVE)
@@ -68,10 +68,12 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
             raise TrainingError(
                 f"The curve can't be written to {curve.path}: make room there, and run again to finish."
             )
-        checkpoints.finish(job.settings.store_deadline_s)
+        unmade = checkpoints.finish()
         weights = whole_weights(begun.engine, place)
         if place.rank == 0:
-            _leave(weights, job, begun.engine.module.vocabulary_size, work, folder)
+            record = {"parameters": sum(each.numel() for each in weights.values()), "unmade_snapshots": unmade}
+            save_pretrained(weights, job.config, begun.engine.module.vocabulary_size, folder / "model")
+            _leave(folder, record, work)
         dist.barrier()
         heartbeat.beat("done", job.config.steps)
     finally:
@@ -114,7 +116,6 @@ def _surroundings(
     job: Job, begun: Begun, checkpoints: Checkpoints, curve: Curve, heartbeat: Heartbeat, preemption: Preemption
 ) -> Iterator[Surroundings]:
     """What the loop tells goes to files and TensorBoard, and into checkpoints."""
-    deadline_s = job.settings.store_deadline_s
     with job.progress.open("a", encoding="utf-8") as progress:
 
         def report(record: dict[str, Any]) -> None:
@@ -122,15 +123,10 @@ def _surroundings(
             progress.flush()
             begun.engine.monitor.write_events(events_of(record))
 
-        def checkpoint(step: int, is_curve_written: bool, is_last_chance: bool) -> bool:
-            drained = is_last_chance and checkpoints.drain(deadline_s)  # or it would be put off
-            checkpoints.save(begun.engine, step, curve.path, is_curve_written=is_curve_written)
-            return drained and checkpoints.drain(deadline_s)
-
         yield Surroundings(
             curve=curve,
             report=report,
-            checkpoint=checkpoint,
+            checkpoint=partial(checkpoints.save, begun.engine, curve=curve.path),
             heartbeat=heartbeat,
             preemption=preemption,
             patience=patience(job.settings),
@@ -138,12 +134,10 @@ def _surroundings(
         )
 
 
-def _leave(weights: dict[str, torch.Tensor], job: Job, vocabulary_size: int, work: Work, folder: Path) -> None:
+def _leave(folder: Path, record: dict[str, Any], work: Work) -> None:
     """The whole weights and the curve, as the snapshot that the stage publishes."""
-    save_pretrained(weights, job.config, vocabulary_size, folder / "model")
     files = [work.add(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
-    parameters = sum(parameter.numel() for parameter in weights.values())
-    work.commit(TRAINED, [*files, work.add(folder / CURVE, CURVE)], {"parameters": parameters})
+    work.commit(TRAINED, [*files, work.add(folder / CURVE, CURVE)], record)
 
 
 def _device() -> torch.device:
