@@ -6,22 +6,19 @@ the other waits for its artifact, or goes on from its checkpoints when it dies.
 """
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.launching import launcher_named
 from pipeline.pretraining.engine import systems_config
-from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
+from pipeline.pretraining.job import SCHEMA, TRAINED, job_of
 from pipeline.pretraining.publish import publish
 from pipeline.pretraining.running import run_ranks, shown_waiting
 from pipeline.pretraining.schedule import schedule_of
+from pipeline.pretraining.scratch import scratch_folder
 from pipeline.pretraining.watching.curve import CURVE, read_curve
 from pipeline.pretraining.weights.initial import initial_record, log_start
 from pipeline.store import Artifact, Store
@@ -39,7 +36,7 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     """
     check_pretraining(config, store)
     with ExitStack() as stack:
-        job = stack.enter_context(_job(config, dataset, store))
+        job = job_of(config, dataset, store, stack.enter_context(scratch_folder()))
         if config.max_tokens is not None:
             log.info("%s tokens of %s are %s steps", f"{config.max_tokens:,}", dataset, f"{job.config.steps:,}")
         if not force and (found := store.find(job.recipe)):
@@ -89,12 +86,3 @@ def check_pretraining(config: PretrainingConfig, store: Store) -> None:
             "'bertmill[tensorboard]', or unset it."
         )
     launcher_named(store.settings.launcher)
-
-
-@contextmanager
-def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator[Job]:
-    folder = Path(tempfile.mkdtemp(prefix="bertmill-job-"))
-    try:
-        yield job_of(config, dataset, store, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,7 @@ from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption
 from pipeline.pretraining.watching.curve import CURVE, Curve
 from pipeline.pretraining.watching.measures import events_of
-from pipeline.pretraining.watching.validation import Validation
+from pipeline.pretraining.watching.validation import Validation, samples_at_once
 from pipeline.pretraining.weights.export import save_pretrained
 from pipeline.pretraining.weights.initial import start_from
 from pipeline.store import Store, Work, open_store
@@ -85,30 +85,40 @@ def _begin(job: Job, place: Place, store: Store, checkpoints: Checkpoints, curve
 
     ConfigError for what the device, the memory or the dataset can't do.
     """
-    config, device, systems = job.config, _device(), systems_config(job.config.deepspeed)
+    config = job.config
     check_device(config)
     curve.touch()
-    model = BertForPreTraining(config, store.manifest(job.dataset).totals["vocabulary_size"])
     resume = checkpoints.load()
+    model = new_model(job, store, is_filled=resume is not None)
     if resume is not None:
         resume.fill(model)
         shutil.copyfile(resume.curve, curve)
-    elif job.initial is not None:
-        start_from(model, config, job.initial, store.parent(job.dataset, "vocabulary"), store)
-    plan = plan_of(config, open_samples(config, job.dataset, store), world=place.world, device=device.type)
-    ranks_here = int(os.environ["LOCAL_WORLD_SIZE"])
-    check_memory(model, config, plan, systems=systems, world=place.world, ranks_here=ranks_here, device=device)
-    validation = Validation(
-        heldout_of(config, job.dataset, store),
-        limit=config.validation_samples,
-        micro_batch_size=config.train_micro_batch_size_per_gpu,
-        place=place,
-    )
-    engine = initialise(model, config, systems, place.world, job.tensorboard)
+    plan = fitting_plan(job, model, place.world, store)
+    heldout = heldout_of(config, job.dataset, store)
+    at_once = samples_at_once(plan, heldout.values(), place.world)
+    validation = Validation(heldout, limit=config.validation_samples, micro_batch_size=at_once, place=place)
+    engine = initialise(model, config, systems_config(config.deepspeed), place.world, job.tensorboard)
     if resume is not None:
         resume.restore(engine, place)
     checkpoints.prepare(engine)
     return Begun(engine, plan, validation, resume.step if resume else 0)
+
+
+def new_model(job: Job, store: Store, *, is_filled: bool = False) -> BertForPreTraining:
+    """The model that the job's parent or seed makes; from the seed too where it is to be filled in any case."""
+    model = BertForPreTraining(job.config, store.manifest(job.dataset).totals["vocabulary_size"])
+    if job.initial is not None and not is_filled:
+        start_from(model, job.config, job.initial, store.parent(job.dataset, "vocabulary"), store)
+    return model
+
+
+def fitting_plan(job: Job, model: BertForPreTraining, world: int, store: Store) -> Plan:
+    """All steps of a job, whose micro-batches fit on this rank beside the model; ConfigError where they don't."""
+    config, device, systems = job.config, _device(), systems_config(job.config.deepspeed)
+    plan = plan_of(config, open_samples(config, job.dataset, store), world=world, device=device.type)
+    ranks_here = int(os.environ["LOCAL_WORLD_SIZE"])
+    check_memory(model, config, plan, systems=systems, world=world, ranks_here=ranks_here, device=device)
+    return plan
 
 
 @contextmanager

@@ -34,14 +34,7 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
     Ranks that hang or die are started again from the last checkpoint. Raises Preempted where they were asked to stop.
     """
     ranks = job.settings.ranks or local_ranks()
-    try:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.log.write_bytes(b"")
-    except OSError as error:
-        raise ConfigError(
-            f"The log can't be written to {job.log}: {error.strerror}. Set BERTMILL_HOME to a folder that "
-            f"can be written."
-        ) from None
+    begin_log(job.log)
     started = time.monotonic()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     warn_of_crowding(job.settings, ranks)
@@ -72,6 +65,17 @@ def run_ranks(job: Job, store: Store, lease: Lease) -> dict[str, Any]:
         "training_seconds": round(time.monotonic() - started, 1),
         "tokens_per_second": round(statistics.mean(shown.speeds)) if shown.speeds else None,
     }
+
+
+def begin_log(path: Path) -> None:
+    """Make it an empty file. ConfigError where it can't be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    except OSError as error:
+        raise ConfigError(
+            f"The log can't be written to {path}: {error.strerror}. Set BERTMILL_HOME to a folder that can be written."
+        ) from None
 
 
 def _watched(job: Job, ranks: int, lease: Lease, shown: "Shown", watchdog: Watchdog) -> None:

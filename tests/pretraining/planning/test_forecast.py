@@ -49,7 +49,7 @@ def planned(small: Small, tiny: PretrainingConfig) -> TrainingPlan:
     return plan_training(preset_of(config), small.store, dataset=small.dataset, devices=2)
 
 
-COSTS = Costs("a made-up device", (1_000.0, 500.0), 0.5, 1e9, (2e9, 3e9), (7, 8), 5e9)
+COSTS = Costs("a made-up device", (1_000.0, 500.0), 0.5, 1e9, (2e9, 3e9), (7, 8), 5e9, "cpu")
 
 
 def test_it_counts_the_steps_samples_tokens_and_epochs_that_the_training_takes(
@@ -93,7 +93,7 @@ def test_without_a_dataset_it_says_what_it_assumes_and_of_a_corpus_how_much_ther
     preset = preset_of(tiny, "dataset.max_seq_length=48", "vocabulary.size=150")
     alone = plan_training(preset, small.store, dataset=None)
     assert alone.epochs is None
-    costs = Costs("a made-up device", (1_000.0,), 0.5, 1e9, (2e9,), (7,), 5e9)
+    costs = Costs("a made-up device", (1_000.0,), 0.5, 1e9, (2e9,), (7,), 5e9, "cpu")
     assert told(plan_rows(alone, costs, None))["disk, dataset"] == "unknown"
     assumed = plan_training(preset, small.store, dataset=None, corpus=small.corpus)
     assert assumed.data.known_from.startswith(f"assumed of {small.corpus}: 4.5 characters a token, samples ")

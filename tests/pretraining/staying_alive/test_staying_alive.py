@@ -92,6 +92,7 @@ def disturbed(small: Small, config: PretrainingConfig, tmp_path_factory: pytest.
             process.kill()
             process.communicate()
         assert not living_with(f"TMPDIR={scratch}", within_s=10)
+        assert not list(scratch.glob("bertmill-*")), "however the ranks ended"
         return Run(process.returncode, said, beats)
 
     return Disturbed(
