@@ -52,6 +52,7 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         work = store.work(job.recipe, lease.epoch)
         if force:
             work.clear()
+        warn_of_the_floor(job.config)
         if job.initial is not None:
             log_start(initial_record(job.initial, store.parent(dataset, "vocabulary"), store))
         run = run_ranks(job, store, lease) if TRAINED not in work.names() else {}
@@ -74,6 +75,17 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
             job.log,
         )
     return made
+
+
+def warn_of_the_floor(config: PretrainingConfig) -> None:
+    """Say so where `floor_step` comes too late to be asked for, as in a short trial of a long training's preset."""
+    if config.floor_step is not None and config.floor_step > config.steps:
+        log.warning(
+            "pretraining.floor_step is %s and the training has %s steps: whether anything is learned won't be asked. "
+            "Set an earlier one where it should be.",
+            f"{config.floor_step:,}",
+            f"{config.steps:,}",
+        )
 
 
 def check_pretraining(config: PretrainingConfig, store: Store) -> None:

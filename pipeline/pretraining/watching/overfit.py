@@ -117,7 +117,7 @@ def _learn(engine: Any, plan: "Plan", config: PretrainingConfig, tell: Callable[
 
     guard, batches = Guard(engine, config.gradient_clipping), plan.batches(0, 0)
     predictions, sequences = sum(b.predictions for b in batches), sum(b.sequences for b in batches)
-    longest = max(int(batch.lengths.max()) for batch in batches)
+    longest = max(int(batch.lengths[batch.datasets >= 0].max(initial=0)) for batch in batches)
     tell(f"one batch: {sequences:,} samples of up to {longest} tokens, {predictions:,} predictions")
     has_pairs, first, loss = plan.pairs != "none", 0.0, 0.0
     for step in range(config.steps):
