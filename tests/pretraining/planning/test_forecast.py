@@ -1,6 +1,7 @@
 """A plan counts what the training will do, measures what it can, and says what it assumes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,16 @@ def test_hours_and_cost_follow_from_the_speed_the_update_and_the_devices(planned
     assert figures["memory a device, passes"] == "3 GB"
     assert figures["steps"] == "12"
     assert [row["hours"] for row in phase_rows(planned, COSTS)] == [f"{each / 3_600:,.2f}" for each in seconds]
+
+
+def test_a_checkpoints_copy_counts_with_the_rest_on_a_cpu_and_on_a_gpus_host_beside_it(planned: TrainingPlan) -> None:
+    state, gb = planned.state, 1e9
+    on_cpu = told(plan_rows(planned, COSTS, None))
+    on_gpu = told(plan_rows(planned, replace(COSTS, device_type="cuda"), None))
+    assert on_cpu["memory a device, checkpoint"] == on_gpu["memory of its host, checkpoint"]
+    assert on_cpu["memory a device, checkpoint"] == f"{state.checkpoint / gb:.3g} GB"
+    assert on_cpu["memory a device, together"] == f"{(state.total + state.checkpoint + 3e9) / gb:.3g} GB"
+    assert on_gpu["memory a device, together"] == f"{(state.total + 3e9) / gb:.3g} GB"
 
 
 def test_a_speed_from_elsewhere_is_scaled_by_the_flops_of_the_other_phases(planned: TrainingPlan) -> None:
