@@ -105,7 +105,7 @@ def _begin(job: Job, place: Place, store: Store, checkpoints: Checkpoints, curve
 
 
 def new_model(job: Job, store: Store, *, is_filled: bool = False) -> BertForPreTraining:
-    """The model that the job's parent or seed makes; from the seed too where it is to be filled in any case."""
+    """The model as the job's parent or seed makes it; the seed where it is to be filled from a checkpoint."""
     model = BertForPreTraining(job.config, store.manifest(job.dataset).totals["vocabulary_size"])
     if job.initial is not None and not is_filled:
         start_from(model, job.config, job.initial, store.parent(job.dataset, "vocabulary"), store)

@@ -173,19 +173,18 @@ class Checkpoints:
         """Copy what this rank owns, after `step` steps, and store it in the background. All ranks return the same.
 
         It is put off, which is False, where the curve isn't written on any rank, or while one is under way. For that
-        one's end it waits, as long as a request to the store may take, where a snapshot is to be made of this one, or
-        where it is the last chance; then also for its own, and False says too that it isn't stored by then.
+        one's end it waits at a snapshot's step, which may have no next, as long as a request to the store may take; at
+        the last chance too, and then also for its own: False says that it isn't stored by then.
         """
         began, deadline_s = time.monotonic(), self._store.settings.store_deadline_s
         if self._any(not is_curve_written):
             return False  # curve.py has said it
-        is_snapshot = bool(self._snapshots_in(self._taken, step))
-        if not self.drain(deadline_s if is_snapshot or is_last_chance else 0.0):
+        if not self.drain(deadline_s if is_last_chance or step in self._snapshots else 0.0):
             if self._place.rank == 0 and self._storing is not None:
                 reason = self._storing.trouble or f"that of step {self._storing.step:,} is still being stored"
                 log.warning("the checkpoint of step %s is put off: %s", f"{step:,}", reason)
             return False
-        snapshot = self._copied(engine, step, curve, is_snapshot=is_snapshot)
+        snapshot = self._copied(engine, step, curve)
         self._before, self._taken = self._taken, step
         self._storing = Storing(
             snapshot, self._work, self._place, self._run, self._folder, lambda: self._committed(step)
@@ -214,7 +213,7 @@ class Checkpoints:
             self._storing.stop(PATIENCE_S)
 
     @torch.no_grad()
-    def _copied(self, engine: Any, step: int, curve: Path, *, is_snapshot: bool) -> Snapshot:
+    def _copied(self, engine: Any, step: int, curve: Path) -> Snapshot:
         if not self._host:
             self.prepare(engine)
         owned = owned_fragments(engine, self._place)
@@ -230,7 +229,7 @@ class Checkpoints:
             "zero_stage": self._place.zero_stage,
             "optimizer_step": optimizer_step(engine),
             "parameters": {name: list(shape) for name, shape in parameter_shapes(engine).items()},
-            "snapshot": is_snapshot,
+            "snapshot": bool(self._snapshots_in(self._taken, step)),
         }
         size = curve.stat().st_size
         return Snapshot(step, fragments, self._host, curve, size, record)
