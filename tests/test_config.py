@@ -167,6 +167,16 @@ def test_the_shipped_models_are_trained_on_short_and_then_on_long_samples_as_pub
     assert (preset.pretraining.steps, preset.pretraining.train_batch_size) == (1_000_000, 256)
 
 
+@pytest.mark.parametrize("name", shipped_presets())
+def test_a_shipped_preset_is_what_its_names_say_and_asks_for_the_floor_early(name: str) -> None:
+    preset = load_preset(name)
+    *_, length = preset.dataset.name.split("-")
+    assert preset.dataset.max_seq_length == int(length)
+    assert preset.pretraining.floor_step in (None, preset.pretraining.steps // 20)
+    lengths = [phase.max_seq_length or preset.dataset.max_seq_length for phase in preset.pretraining.phases]
+    assert not lengths or max(lengths) == preset.dataset.max_seq_length, "no sample is made to be cut in all phases"
+
+
 @pytest.mark.parametrize("key", ["max_steps", "max_tokens"])
 def test_a_budget_of_one_kind_takes_the_place_of_one_of_the_other_that_a_preset_extends(
     key: str, tmp_path: Path

@@ -24,7 +24,7 @@ class Job:
     dataset: Artifact
     settings: Settings
     folder: Path
-    """Scratch of the launcher: each rank writes its heartbeat there, a failing one `error`."""
+    """Scratch of the launcher, which removes it: each rank writes its heartbeat there, a failing one `error`."""
     epoch: int | None = None
     """The lease's, under which the ranks commit their snapshots."""
     initial: Artifact | None = None
@@ -50,6 +50,10 @@ class Job:
     @property
     def beats(self) -> Path:
         return self.folder / "beats"
+
+    def scratch(self, rank: int) -> Path:
+        """A rank's own. Most ends of a rank give it no time to remove anything."""
+        return self.folder / f"scratch-{rank:05d}"
 
     @property
     def log(self) -> Path:

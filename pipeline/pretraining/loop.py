@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -47,6 +47,13 @@ PEAK_S = 0.3
 """How long the device's rate of matrix products is measured, before the first step."""
 
 
+class TakeCheckpoint(Protocol):
+    """All ranks call it where a checkpoint is due, with the steps that are done."""
+
+    def __call__(self, step: int, *, is_curve_written: bool, is_last_chance: bool) -> bool:
+        """Whether it was taken; where it is the last chance, which is waited for, whether it is stored."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What the loop tells and asks of the process around it."""
@@ -55,9 +62,7 @@ class Surroundings:
     """Rank 0's, a line for each step; nothing in it depends on time."""
     report: Callable[[dict[str, Any]], None]
     """Takes a line of progress, on rank 0, every `log_every` steps."""
-    checkpoint: Callable[[int, bool, bool], bool]
-    """(steps that are done, whether the curve is written, whether it is the last chance): all ranks call it where a
-    checkpoint is due. Whether it is stored, where it is the last chance: that is waited for."""
+    checkpoint: TakeCheckpoint
     heartbeat: Heartbeat
     preemption: Preemption
     patience: timedelta
@@ -95,10 +100,9 @@ def train(
         predictions, sequences = counts
         return losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences, losses
 
-    before, size = around.curve.read(), engine.module.vocabulary_size
-    losses_before = [line["masked_lm_loss"] for line in before]
-    floor = UnigramFloor(config.floor_step, make, vocabulary_size=size, device=device, losses=losses_before)
-    guard = Guard(engine, config.gradient_clipping, (line.get("skipped", False) for line in before))
+    size, before = engine.module.vocabulary_size, (line["masked_lm_loss"] for line in around.curve.read())
+    floor = UnigramFloor(config.floor_step, make, vocabulary_size=size, device=device, losses=before)
+    guard = Guard(engine, config.gradient_clipping, (line.get("skipped", False) for line in around.curve.read()))
     measures, pace, stopwatch = Measures(has_pairs), Pace(), Stopwatch(place.rank, device)
     loader = Waited(steps_ahead(make, start, len(plan), config.loader_workers))
     with closing(loader):
@@ -127,19 +131,19 @@ def train(
             guard.step(sums[:2])
 
             done, is_last = step + 1, step + 1 == len(plan)
-            record = {"step": step, "learning_rate": rate, "tokens": tokens} | guard.told
+            known = {"step": step, "learning_rate": rate, "tokens": tokens} | guard.told
             pace.tokens, pace.places = pace.tokens + tokens, pace.places + places
             pace.flops += sum(flops_of(config, size, batch) for batch in batches)
             if validation and (done % config.validate_every == 0 or is_last):
                 around.heartbeat.beat("validating", done)
                 began = time.monotonic()
-                record["validation"] = validation.scores(engine)
+                known["validation"] = validation.scores(engine)
                 pace.aside_s += time.monotonic() - began
-            measures.add(record, sums, guard.norm, predictions=predictions, sequences=sequences)
+            measures.add(known, sums, guard.norm, predictions=predictions, sequences=sequences)
             is_stopping = bool(is_asked) and not is_last
             is_checkpoint_due = is_stopping or is_due(config, done)
             if is_checkpoint_due or is_last or done % config.log_every == 0:
-                for record in measures.fetch():
+                for record in measures.fetch():  # of the steps since the last time, this one's at the end
                     if not _is_finite(record):
                         raise _failure(engine, plan, partial(loss_of, engine.module), record, place, around)
                     floor.take(record["step"], record["masked_lm_loss"], predictions)
@@ -154,7 +158,8 @@ def train(
             if is_checkpoint_due:
                 around.heartbeat.beat("checkpointing", done)
                 began = time.monotonic()
-                is_stored = around.checkpoint(done, around.curve.write(), is_stopping)
+                is_written = around.curve.write()
+                is_stored = around.checkpoint(done, is_curve_written=is_written, is_last_chance=is_stopping)
                 pace.checkpoint_s += time.monotonic() - began
                 if is_stopping:
                     around.heartbeat.beat("preempted" if is_stored else "preempted_unstored", done)

@@ -5,27 +5,22 @@ a training that ended just before its commit is only committed. Of two runs of o
 the other waits for its artifact, or goes on from its checkpoints when it dies.
 """
 
-import json
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.launching import launcher_named
 from pipeline.pretraining.engine import systems_config
-from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
-from pipeline.pretraining.publish import last_means, publish
+from pipeline.pretraining.job import SCHEMA, TRAINED, job_of
+from pipeline.pretraining.publish import publish
 from pipeline.pretraining.running import run_ranks, shown_waiting
 from pipeline.pretraining.schedule import schedule_of
+from pipeline.pretraining.scratch import scratch_folder
 from pipeline.pretraining.staying_alive.preemption import Preemption
-from pipeline.pretraining.watching.curve import CURVE
+from pipeline.pretraining.watching.curve import CURVE, read_curve
 from pipeline.pretraining.weights.initial import initial_record, log_start
 from pipeline.store import Artifact, Store, Work
 
@@ -44,7 +39,7 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
     preemption = Preemption()
     with ExitStack() as stack:
         stack.enter_context(preemption.listening())
-        job = stack.enter_context(_job(config, dataset, store))
+        job = job_of(config, dataset, store, stack.enter_context(scratch_folder()))
         if config.max_tokens is not None:
             log.info("%s tokens of %s are %s steps", f"{config.max_tokens:,}", dataset, f"{job.config.steps:,}")
         if not force and (found := store.find(job.recipe)):
@@ -60,23 +55,40 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         work = store.work(job.recipe, lease.epoch)
         if force:
             _begin_anew(work, store.find(job.recipe))
-        vocabulary = store.parent(dataset, "vocabulary")
-        start = {"init": initial_record(job.initial, vocabulary, store)} if job.initial else {}
-        for record in start.values():
-            log_start(record)
+        warn_of_the_floor(job.config)
+        if job.initial is not None:
+            log_start(initial_record(job.initial, store.parent(dataset, "vocabulary"), store))
         run = run_ranks(job, store, lease, preemption) if TRAINED not in work.names() else {}
         lease.confirm()
         files, record = work.load(TRAINED)
-        curve = [json.loads(line) for line in _curve(files, store)]
+        curve = next(entry for entry in files if entry.path == CURVE)
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            totals = {"parameters": record["parameters"]} | start
-            made = publish(draft, curve, totals, store=store, producer=run)
+            steps = read_curve(store.blob(curve))
+            made = publish(draft, steps, record["parameters"], job.initial, store=store, producer=run)
         lease.finish()
-    last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in last_means(curve).items())
-    log.info("made %s: at the end %s", made, last)
+    means = store.manifest(made).metrics
+    log.info("made %s: at the end %s", made, ", ".join(f"{key.replace('_', ' ')} {means[key]:.3f}" for key in means))
+    for step in record.get("unmade_snapshots", ()):
+        log.warning(
+            "of step %s there is no snapshot: its checkpoint couldn't be stored in time (%s says why). To have it, "
+            "train again with --force, where the store answers and scratch (TMPDIR) has room.",
+            f"{step:,}",
+            job.log,
+        )
     return made
+
+
+def warn_of_the_floor(config: PretrainingConfig) -> None:
+    """Say so where `floor_step` comes too late to be asked for, as in a short trial of a long training's preset."""
+    if config.floor_step is not None and config.floor_step > config.steps:
+        log.warning(
+            "pretraining.floor_step is %s and the training has %s steps: whether anything is learned won't be asked. "
+            "Set an earlier one where it should be.",
+            f"{config.floor_step:,}",
+            f"{config.steps:,}",
+        )
 
 
 def check_pretraining(config: PretrainingConfig, store: Store) -> None:
@@ -100,17 +112,3 @@ def _begin_anew(work: Work, replaced: Artifact | None) -> None:
     if mark not in work.names():
         work.clear()
         work.commit(mark, [], {})
-
-
-@contextmanager
-def _job(config: PretrainingConfig, dataset: Artifact, store: Store) -> Iterator[Job]:
-    folder = Path(tempfile.mkdtemp(prefix="bertmill-job-"))
-    try:
-        yield job_of(config, dataset, store, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _curve(files: list[Any], store: Store) -> Iterator[str]:
-    entry = next(entry for entry in files if entry.path == CURVE)
-    yield from store.blob(entry).read_text(encoding="utf-8").splitlines()

@@ -30,7 +30,7 @@ from pipeline.pretraining.staying_alive.preemption import Preemption
 from pipeline.pretraining.watching.curve import CURVE, Curve
 from pipeline.pretraining.watching.lines import Lines
 from pipeline.pretraining.watching.measures import events_of
-from pipeline.pretraining.watching.validation import Validation
+from pipeline.pretraining.watching.validation import Validation, samples_at_once
 from pipeline.pretraining.weights.export import save_pretrained
 from pipeline.pretraining.weights.initial import start_from
 from pipeline.store import Store, Work, open_store
@@ -57,7 +57,7 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
     store = open_store(job.settings)
     work = store.work(job.recipe, job.epoch)
     where = {"device": _device().type, "world": place.world, "zero_stage": place.zero_stage}
-    publish = partial(publish_snapshot, job.recipe, store=store, producer=where)
+    publish = partial(publish_snapshot, job.recipe, initial=job.initial, scratch=folder, store=store, producer=where)
     checkpoints = Checkpoints(store, work, place, folder, job.config, publish)
     try:
         begun = _begin(job, place, store, checkpoints, folder / CURVE)
@@ -71,10 +71,12 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
             raise TrainingError(
                 f"The curve can't be written to {curve.path}: make room there, and run again to finish."
             )
-        checkpoints.finish(job.settings.store_deadline_s)
+        unmade = checkpoints.finish()
         weights = whole_weights(begun.engine, place)
         if place.rank == 0:
-            _leave(weights, job, begun.engine.module.vocabulary_size, work, folder)
+            record = {"parameters": sum(each.numel() for each in weights.values()), "unmade_snapshots": unmade}
+            save_pretrained(weights, job.config, begun.engine.module.vocabulary_size, folder / "model")
+            _leave(folder, record, work)
         dist.barrier()
         heartbeat.beat("done", job.config.steps)
     finally:
@@ -86,30 +88,40 @@ def _begin(job: Job, place: Place, store: Store, checkpoints: Checkpoints, curve
 
     ConfigError for what the device, the memory or the dataset can't do.
     """
-    config, device, systems = job.config, _device(), systems_config(job.config.deepspeed)
+    config = job.config
     check_device(config)
     curve.touch()
-    model = BertForPreTraining(config, store.manifest(job.dataset).totals["vocabulary_size"])
     resume = checkpoints.load()
+    model = new_model(job, store, is_filled=resume is not None)
     if resume is not None:
         resume.fill(model)
         shutil.copyfile(resume.curve, curve)
-    elif job.initial is not None:
-        start_from(model, config, job.initial, store.parent(job.dataset, "vocabulary"), store)
-    plan = plan_of(config, open_samples(config, job.dataset, store), world=place.world, device=device.type)
-    ranks_here = int(os.environ["LOCAL_WORLD_SIZE"])
-    check_memory(model, config, plan, systems=systems, world=place.world, ranks_here=ranks_here, device=device)
-    validation = Validation(
-        heldout_of(config, job.dataset, store),
-        limit=config.validation_samples,
-        micro_batch_size=config.train_micro_batch_size_per_gpu,
-        place=place,
-    )
-    engine = initialise(model, config, systems, place.world, job.tensorboard)
+    plan = fitting_plan(job, model, place.world, store)
+    heldout = heldout_of(config, job.dataset, store)
+    at_once = samples_at_once(plan, heldout.values(), place.world)
+    validation = Validation(heldout, limit=config.validation_samples, micro_batch_size=at_once, place=place)
+    engine = initialise(model, config, systems_config(config.deepspeed), place.world, job.tensorboard)
     if resume is not None:
         resume.restore(engine, place)
     checkpoints.prepare(engine)
     return Begun(engine, plan, validation, resume.step if resume else 0)
+
+
+def new_model(job: Job, store: Store, *, is_filled: bool = False) -> BertForPreTraining:
+    """The model as the job's parent or seed makes it; the seed where it is to be filled from a checkpoint."""
+    model = BertForPreTraining(job.config, store.manifest(job.dataset).totals["vocabulary_size"])
+    if job.initial is not None and not is_filled:
+        start_from(model, job.config, job.initial, store.parent(job.dataset, "vocabulary"), store)
+    return model
+
+
+def fitting_plan(job: Job, model: BertForPreTraining, world: int, store: Store) -> Plan:
+    """All steps of a job, whose micro-batches fit on this rank beside the model; ConfigError where they don't."""
+    config, device, systems = job.config, _device(), systems_config(job.config.deepspeed)
+    plan = plan_of(config, open_samples(config, job.dataset, store), world=world, device=device.type)
+    ranks_here = int(os.environ["LOCAL_WORLD_SIZE"])
+    check_memory(model, config, plan, systems=systems, world=world, ranks_here=ranks_here, device=device)
+    return plan
 
 
 @contextmanager
@@ -117,7 +129,6 @@ def _surroundings(
     job: Job, begun: Begun, checkpoints: Checkpoints, curve: Curve, heartbeat: Heartbeat, preemption: Preemption
 ) -> Iterator[Surroundings]:
     """What the loop tells goes to files and TensorBoard, and into checkpoints."""
-    deadline_s = job.settings.store_deadline_s
     with Lines(job.progress) as progress:
         _forgive_a_full_disk(begun.engine.monitor)
 
@@ -125,15 +136,10 @@ def _surroundings(
             progress.add(record | checkpoints.status)
             begun.engine.monitor.write_events(events_of(record))
 
-        def checkpoint(step: int, is_curve_written: bool, is_last_chance: bool) -> bool:
-            drained = is_last_chance and checkpoints.drain(deadline_s)  # or it would be put off
-            checkpoints.save(begun.engine, step, curve.path, is_curve_written=is_curve_written)
-            return drained and checkpoints.drain(deadline_s)
-
         yield Surroundings(
             curve=curve,
             report=report,
-            checkpoint=checkpoint,
+            checkpoint=partial(checkpoints.save, begun.engine, curve=curve.path),
             heartbeat=heartbeat,
             preemption=preemption,
             patience=patience(job.settings),
@@ -155,12 +161,10 @@ def _forgive_a_full_disk(monitor: Any) -> None:
     monitor.write_events = write_or_give_up
 
 
-def _leave(weights: dict[str, torch.Tensor], job: Job, vocabulary_size: int, work: Work, folder: Path) -> None:
+def _leave(folder: Path, record: dict[str, Any], work: Work) -> None:
     """The whole weights and the curve, as the snapshot that the stage publishes."""
-    save_pretrained(weights, job.config, vocabulary_size, folder / "model")
     files = [work.add_blob(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
-    parameters = sum(parameter.numel() for parameter in weights.values())
-    work.commit(TRAINED, [*files, work.add_blob(folder / CURVE, CURVE)], {"parameters": parameters})
+    work.commit(TRAINED, [*files, work.add_blob(folder / CURVE, CURVE)], record)
 
 
 def _device() -> torch.device:

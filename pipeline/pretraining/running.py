@@ -35,7 +35,8 @@ def run_ranks(job: Job, store: Store, lease: Lease, preemption: Preemption) -> d
     in whatever way they ended then.
     """
     ranks = job.settings.ranks or local_ranks()
-    _begin_log(job)
+    begin_log(job.log)
+    job.progress.touch()
     started = time.monotonic()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     warn_of_crowding(job.settings, ranks)
@@ -55,18 +56,16 @@ def run_ranks(job: Job, store: Store, lease: Lease, preemption: Preemption) -> d
     }
 
 
-def _begin_log(job: Job) -> None:
-    """An empty log, beside which that of the run before is kept; and a file for lines of progress, of all runs."""
+def begin_log(path: Path) -> None:
+    """Make it an empty file, beside which that of the run before is kept. ConfigError where it can't be written."""
     try:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        if job.log.exists():
-            job.log.replace(job.log.with_suffix(".log.1"))
-        job.log.touch()
-        job.progress.touch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            path.replace(path.with_suffix(".log.1"))
+        path.touch()
     except OSError as error:
         raise ConfigError(
-            f"The log can't be written to {job.log}: {error.strerror}. Set BERTMILL_HOME to a folder that "
-            f"can be written."
+            f"The log can't be written to {path}: {error.strerror}. Set BERTMILL_HOME to a folder that can be written."
         ) from None
 
 

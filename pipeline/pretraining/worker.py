@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from pipeline.launching.tether import exit_with_launcher
@@ -34,7 +33,9 @@ def main(path: Path, preemption: Preemption) -> None:
     heartbeat = Heartbeat(job.beats, int(os.environ["RANK"]))
     stage = zero_stage(systems_config(job.config.deepspeed))
     place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), stage)
-    folder = Path(tempfile.mkdtemp(prefix="bertmill-rank-"))
+    folder = job.scratch(place.rank)
+    shutil.rmtree(folder, ignore_errors=True)  # of ranks that were ended, in whose place these are
+    folder.mkdir()
     try:
         join(job.settings)
         train_job(job, place, folder, heartbeat, preemption)
@@ -43,8 +44,6 @@ def main(path: Path, preemption: Preemption) -> None:
     except BertmillError as error:
         job.error.write_text(str(error), encoding="utf-8")
         raise SystemExit(2) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     dist.destroy_process_group()
 
 

@@ -22,7 +22,7 @@ from pipeline.pretraining.model.bert import TensorBatch
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.settings import Settings
-from pipeline.store import Artifact, Recipe, Store, open_store
+from pipeline.store import Artifact, Recipe, Store, Work, open_store
 from pipeline.vocabulary.tokenizer import load_tokenizer
 from tests.processes import living_with
 from tests.small import Small, untrained_copy
@@ -123,14 +123,30 @@ def test_a_training_that_ended_just_before_its_commit_is_only_committed(
     trained: Artifact, small: Small, tiny: PretrainingConfig, tmp_path: Path
 ) -> None:
     store = untrained_copy(small, tmp_path / "home")  # with all blobs
-    manifest = small.store.manifest(trained)
-    left = [entry for entry in manifest.files if entry.path in ("curve.jsonl", *MODEL)]
-    work = store.work(Recipe("pretraining", tiny, SCHEMA, parents=(small.dataset,)))
-    work.commit(TRAINED, left, {"parameters": manifest.totals["parameters"]})
+    work = left_by_ranks(trained, small, store, tiny)
     made = pretrain(tiny, small.dataset, store=store)
     assert made.digest == trained.digest
     assert not (store.settings.home / "logs").exists(), "no rank was started"
     assert not work.names()
+
+
+def left_by_ranks(trained: Artifact, small: Small, store: Store, config: PretrainingConfig, **record: Any) -> Work:
+    """The work of a training whose ranks have ended, with what they left."""
+    manifest = small.store.manifest(trained)
+    left = [entry for entry in manifest.files if entry.path in ("curve.jsonl", *MODEL)]
+    work = store.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,)))
+    work.commit(TRAINED, left, {"parameters": manifest.totals["parameters"]} | record)
+    return work
+
+
+def test_a_snapshot_that_wasnt_made_and_a_floor_that_wont_be_asked_for_are_said(
+    trained: Artifact, small: Small, tiny: PretrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = untrained_copy(small, tmp_path / "home")
+    left_by_ranks(trained, small, store, tiny, unmade_snapshots=[11])
+    pretrain(tiny.model_copy(update={"floor_step": 1_000}), small.dataset, store=store)
+    assert "of step 11 there is no snapshot: its checkpoint couldn't be stored in time" in caplog.text
+    assert "pretraining.floor_step is 1,000 and the training has 12 steps" in caplog.text
 
 
 def test_two_runs_of_one_training_at_once_train_once_and_return_the_same_artifact(

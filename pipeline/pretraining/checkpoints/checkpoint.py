@@ -95,7 +95,8 @@ class Checkpoints:
         self._publish = publish
         self._run = ""
         self._snapshots = config.snapshot_steps if publish is not None else ()
-        self._taken = 0
+        self._taken = self._before = 0
+        """The newest checkpoint's step, and that of the one before."""
         self._host: dict[str, Tensor] = {}
         """Of each kind, this rank's numbers; pinned, where a GPU copies them there."""
         self._storing: Storing | None = None
@@ -176,36 +177,45 @@ class Checkpoints:
         count = sum(each.fragment.count for each in owned)
         self._host = {kind: torch.zeros(count, pin_memory=torch.cuda.is_available()) for kind in KINDS}
 
-    def save(self, engine: Any, step: int, curve: Path, *, is_curve_written: bool = True) -> None:
-        """Copy what this rank owns, after `step` steps, and store it in the background.
+    def save(
+        self, engine: Any, step: int, curve: Path, *, is_curve_written: bool = True, is_last_chance: bool = False
+    ) -> bool:
+        """Copy what this rank owns, after `step` steps, and store it in the background. All ranks return the same.
 
-        It is put off while one is under way, or where the curve isn't written on any rank.
+        It is put off, which is False, where the curve isn't written on any rank, or while one is under way. For that
+        one's end it waits at a snapshot's step, which may have no next, as long as a request to the store may take; at
+        the last chance too, and then also for its own: False says that it isn't stored by then.
         """
-        began = time.monotonic()
+        began, deadline_s = time.monotonic(), self._store.settings.store_deadline_s
         if self._any(not is_curve_written):
-            return  # curve.py has said it
-        if self._any(self._storing is not None and not self._storing.is_done()):
+            return False  # curve.py has said it
+        if not self.drain(deadline_s if is_last_chance or step in self._snapshots else 0.0):
             if self._place.rank == 0 and self._storing is not None:
                 reason = self._storing.trouble or f"that of step {self._storing.step:,} is still being stored"
                 log.warning("the checkpoint of step %s is put off: %s", f"{step:,}", reason)
-            return
+            return False
         snapshot = self._copied(engine, step, curve)
-        self._taken = step
+        self._before, self._taken = self._taken, step
         self._storing = Storing(
             snapshot, self._work, self._place, self._run, self._folder, lambda: self._committed(step)
         )
         self._status = {"checkpoint_step": step, "checkpoint_stall_s": round(time.monotonic() - began, 4)}
+        return self.drain(deadline_s) if is_last_chance else True
 
     def drain(self, within_s: float | None = None) -> bool:
         """Wait until what is under way is whole. False on all ranks: it isn't, within that time."""
         return not self._any(self._storing is not None and not self._storing.wait(within_s))
 
-    def finish(self, within_s: float) -> None:
-        """The weights are about to be left whole: what is under way is needed where a snapshot is to be made of it."""
-        if self._storing is not None and self._storing.is_snapshot:
-            self.drain(within_s)
-        else:
+    def finish(self) -> tuple[int, ...]:
+        """The weights are about to be left whole: what is under way is needed where a snapshot is to be made of it.
+
+        Returns the steps of those snapshots of which none is made, on all ranks.
+        """
+        if self._storing is None or not self._storing.is_snapshot:
             self.close()
+        elif not self.drain(self._store.settings.store_deadline_s):
+            self._taken = self._before
+        return self._snapshots_in(self._taken, self._config.steps)
 
     def close(self) -> None:
         """Leave what is under way, unless it ends soon; parts without a whole are nothing. Each rank for itself."""
@@ -229,10 +239,14 @@ class Checkpoints:
             "zero_stage": self._place.zero_stage,
             "optimizer_step": optimizer_step(engine),
             "parameters": {name: list(shape) for name, shape in parameter_shapes(engine).items()},
-            "snapshot": any(self._taken < each <= step for each in self._snapshots),
+            "snapshot": bool(self._snapshots_in(self._taken, step)),
         }
         size = curve.stat().st_size
         return Snapshot(step, fragments, self._host, curve, size, record)
+
+    def _snapshots_in(self, after: int, step: int) -> tuple[int, ...]:
+        """The steps of the snapshots that a checkpoint of `step` makes up for, where the one before is of `after`."""
+        return tuple(each for each in self._snapshots if after < each <= step)
 
     # When one is whole, on rank 0
 

@@ -20,8 +20,8 @@ from pipeline.dataset.batches import Batch
 from pipeline.pretraining.model.attention import gpu_path, packed_attention
 from pipeline.pretraining.model.cross_entropy import CrossEntropies
 from pipeline.pretraining.model.layout import Layout, on_device
+from pipeline.pretraining.model.sizes import padded_rows
 
-MULTIPLE = 64
 VARIANTS = 64
 """Shapes for which a region is compiled: one for each phase, and those of validation. Beyond these it isn't."""
 Reduction = Literal["sum", "none"]
@@ -89,7 +89,7 @@ class BertForPreTraining(nn.Module):
         self.vocabulary_size = vocabulary_size
         self.head_size = width // config.num_attention_heads
         self.recomputes = config.activation_checkpointing
-        rows = -(-vocabulary_size // MULTIPLE) * MULTIPLE
+        rows = padded_rows(vocabulary_size)
         self.word_embeddings = nn.Embedding(rows, width)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
         self.token_type_embeddings = nn.Embedding(2, width)

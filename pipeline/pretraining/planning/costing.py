@@ -35,6 +35,8 @@ class Costs:
     fitting: tuple[int, ...]
     """Samples that fit into this device's free memory at once, in each phase."""
     free_bytes: float
+    device_type: str
+    """`cpu` or `cuda`: whose memory is meant."""
 
     def hours(self, plan: TrainingPlan) -> tuple[float, ...]:
         """Of each phase."""
@@ -73,7 +75,7 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, size, share = plan.config, plan.data.vocabulary_size, plan.predicted_share
-    free, state = available_bytes(device, 1), plan.state.total
+    free, state = available_bytes(device, 1), plan.state.on(device.type)
     model = rehearsed_model(config, size, device)
     shown = track(plan.phases, "measuring memory", len(plan.phases))
     needed = [needed_memory(model, phase.lengths, share, device) for phase in shown]
@@ -97,6 +99,7 @@ def costs_of(plan: TrainingPlan, *, tokens_per_second: float | None = None) -> C
         pass_bytes=tuple(each.of(phase.micro_batch_size) for each, phase in zip(needed, plan.phases, strict=True)),
         fitting=fitting,
         free_bytes=free,
+        device_type=device.type,
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.pretraining.phases import (
 )
 from pipeline.pretraining.planning.flops import flops_per_token
 from pipeline.pretraining.planning.lengths import Lengths, assumed_lengths, counted_lengths, mixed_lengths
-from pipeline.pretraining.planning.memory import State, dealt_size, parameter_count, state_bytes
+from pipeline.pretraining.planning.memory import CHECKPOINT_BYTES, State, dealt_size, parameter_count, state_bytes
 from pipeline.store import Artifact, Store
 
 CHARACTERS_A_TOKEN = {"zh": 1.1, "ja": 1.1}
@@ -30,8 +30,6 @@ TOKENS_A_CORPUS_TOKEN = {"nsp": 1.35, "sop": 1.05, "none": 1.05}
 """Random second segments are text that stands in a sample once more; and there are [CLS] and [SEP]."""
 ROW_BYTES = 16
 """Of a sample beside its tokens."""
-CHECKPOINT_BYTES = 12
-"""Of a parameter: its fp32 weight and both moments."""
 EXPORT_BYTES = 4
 
 

@@ -1,8 +1,8 @@
 """Whether a rank has the memory that a training takes, said before the first step, with the micro-batch that fits.
 
 What the model, its gradients and the optimizer take is known (`state_bytes`: counted from the tensors that DeepSpeed
-0.19 holds); what the passes take is measured on a few samples (rehearsal.py), so that nothing has to run out of memory
-to know.
+0.19 holds), and so is a checkpoint's copy, in host memory; what the passes take is measured on a few samples
+(rehearsal.py), so that nothing has to run out of memory to know.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.pretraining.engine import zero_stage
+from pipeline.pretraining.model.sizes import padded_rows
 from pipeline.pretraining.planning.lengths import Lengths
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 GB = 1e9
 CONTAINER = Path("/sys/fs/cgroup")
 """Where a container's limits stand (cgroup v2)."""
+CHECKPOINT_BYTES = 12
+"""Of a parameter: its fp32 weight and both moments."""
 BUCKET = 500_000_000
 """DeepSpeed's `reduce_bucket_size` where its config says nothing."""
 
@@ -38,16 +41,23 @@ class State:
     """The fp32 weights that it updates, and its moments."""
     buckets: float
     """In which gradients travel."""
+    checkpoint: float
+    """A checkpoint's copy, in host memory."""
 
     @property
     def total(self) -> float:
+        """On the device, but for what a CPU has in host memory."""
         return self.weights + self.gradients + self.optimizer + self.buckets
+
+    def on(self, device_type: str) -> float:
+        """In the memory in which the passes are made: a CPU's is the host's."""
+        return self.total + (self.checkpoint if device_type == "cpu" else 0.0)
 
 
 def parameter_count(config: PretrainingConfig, vocabulary_size: int) -> int:
-    """Of the model as it is trained, the vocabulary padded to a multiple of 64."""
+    """Of the model as it is trained, with the rows that fill its vocabulary up."""
     h, i = config.hidden_size, config.intermediate_size
-    rows = -(-vocabulary_size // 64) * 64
+    rows = padded_rows(vocabulary_size)
     embeddings = (rows + config.max_position_embeddings + 2) * h + 2 * h
     layer = 4 * (h * h + h) + 2 * h * i + i + h + 4 * h
     heads = (h * h + h) + (2 * h + 2) + (h * h + h) + 2 * h + rows
@@ -66,7 +76,8 @@ def state_bytes(parameters: int, config: PretrainingConfig, systems: dict[str, A
     moments, masters = 8 * owned, 4 * owned if half or stage else 0.0
     in_buckets = stage >= 2 or (stage == 1 and not bf16)
     bucket = systems.get("zero_optimization", {}).get("reduce_bucket_size", BUCKET)
-    return State(weights, gradients, moments + masters, 4.0 * bucket if in_buckets else 0.0)
+    copy = CHECKPOINT_BYTES * parameters / world  # of any stage: without ZeRO a rank copies its share all the same
+    return State(weights, gradients, moments + masters, 4.0 * bucket if in_buckets else 0.0, copy)
 
 
 def available_bytes(device: "torch.device", ranks_here: int) -> float:
@@ -111,7 +122,7 @@ def check_memory(
     """
     free = available_bytes(device, ranks_here)
     state = state_bytes(parameter_count(config, model.vocabulary_size), config, systems, world)
-    held = state.total - (state.weights if device.type == "cpu" else 0)  # where these stand already
+    held = state.on(device.type) - (state.weights if device.type == "cpu" else 0)  # where these stand already
     for number, (phase, steps) in enumerate(zip(plan.phases, plan.steps, strict=True), 1):
         samples = dealt_size(phase.train_batch_size, phase.micro_batch_size, world)
         lengths = Lengths.of(steps.looked_at(0).lengths)

@@ -1,7 +1,8 @@
 """A plan as rows for people: its phases, and then the whole, each figure with where it is known from."""
 
 from pipeline.pretraining.planning.costing import Costs
-from pipeline.pretraining.planning.forecast import CHECKPOINT_BYTES, TrainingPlan
+from pipeline.pretraining.planning.forecast import TrainingPlan
+from pipeline.pretraining.planning.memory import CHECKPOINT_BYTES
 
 GB = 1e9
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
@@ -72,13 +73,15 @@ def _disk_rows(plan: TrainingPlan) -> list[dict[str, str]]:
 
 def _memory_rows(plan: TrainingPlan, costs: Costs) -> list[dict[str, str]]:
     state, most, free = plan.state, max(costs.pass_bytes), costs.free_bytes / GB
+    together, where = state.on(costs.device_type) + most, "a device" if costs.device_type == "cpu" else "of its host"
     of = f"ZeRO {plan.zero_stage}, {plan.config.precision}, {plan.devices} device{'s' * (plan.devices > 1)}"
     return [
         _row("memory a device, weights", f"{state.weights / GB:.3g} GB", of),
         _row("memory a device, gradients", f"{(state.gradients + state.buckets) / GB:.3g} GB", of),
         _row("memory a device, optimizer", f"{state.optimizer / GB:.3g} GB", of),
+        _row(f"memory {where}, checkpoint", f"{state.checkpoint / GB:.3g} GB", of),
         _row("memory a device, passes", f"{most / GB:.3g} GB", f"measured on {costs.device}"),
-        _row("memory a device, together", f"{(state.total + most) / GB:.3g} GB", f"{free:,.1f} GB free here"),
+        _row("memory a device, together", f"{together / GB:.3g} GB", f"{free:,.1f} GB free here"),
     ]
 
 

@@ -9,7 +9,7 @@ resume too and costs nothing while training. Counted over N tokens of K kinds it
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,12 @@ class UnigramFloor:
         *,
         vocabulary_size: int,
         device: torch.device,
-        losses: Sequence[float] = (),
+        losses: Iterable[float] = (),
     ) -> None:
         """`make(step)` deals a step to this rank; `losses` are those of the steps before, where a run goes on."""
         self._floor_step, self._make = floor_step, make
         self._size, self._device = vocabulary_size, device
-        self._losses = deque(losses, maxlen=LAST_STEPS)
+        self._losses = deque(losses if floor_step is not None else (), maxlen=LAST_STEPS)
 
     def take(self, step: int, loss: float, predictions: int) -> None:
         """The masked-LM loss in nats of a step, from 0, and the masked tokens of its whole batch. All ranks call.

@@ -1,21 +1,27 @@
 """Can it learn at all? One batch, trained on again and again: its loss must go to nothing.
 
-Where it doesn't, no amount of data will help: the learning rate, the model or the labels are wrong. One rank, launched
-as those of a training are, with the real engine, without dropout and at a constant rate; nothing is kept.
+Where it doesn't, no amount of data will help: the learning rate, the model or the labels are wrong. The batch is the
+training's own first one. One rank, launched as those of a training are, with the real engine, without dropout and at a
+constant rate; nothing is kept.
 """
 
 import sys
-import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Plug, PretrainingConfig
-from pipeline.errors import ConfigError, TrainingError
+from pipeline.errors import BertmillError, TrainingError
 from pipeline.launching import launcher_named
 from pipeline.launching.tether import exit_with_launcher
 from pipeline.pretraining.job import Job, job_of
-from pipeline.pretraining.running import failure_of
+from pipeline.pretraining.running import begin_log, failure_of
+from pipeline.pretraining.scratch import scratch_folder
 from pipeline.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from pipeline.dataset.plan import Plan
 
 STEPS = 200
 WARMUP_SHARE = 0.05
@@ -29,18 +35,13 @@ def overfit_one_batch(
 ) -> None:
     """Train on the first step's batch alone; `tell` gets a line now and then, and the verdict.
 
-    Raises TrainingError where it isn't learned.
+    Raises as `pretrain` does for what can't be trained, and TrainingError where the batch isn't learned.
     """
-    fixed = {
-        "hidden_dropout_prob": 0.0,
-        "schedule": Plug(name="constant"),
-        "max_steps": steps,
-        "max_tokens": None,
-        "warmup_share": WARMUP_SHARE,
-        "phases": (),
-    }
-    with tempfile.TemporaryDirectory(prefix="bertmill-overfit-") as folder:
-        job = job_of(config.model_copy(update=fixed), dataset, store, Path(folder))
+    with scratch_folder() as folder:
+        job = job_of(config, dataset, store, folder)
+        log = job.log.with_suffix(".overfit.log")
+        begin_log(log)
+        job = replace(job, config=overfitting(job.config, steps))
         lines = _lines(job)
         lines.touch()
         with lines.open(encoding="utf-8") as told:
@@ -50,74 +51,96 @@ def overfit_one_batch(
                     tell(line.rstrip())
 
             launcher = launcher_named(store.settings.launcher)
-            log = job.log.with_suffix(".overfit.log")
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_bytes(b"")
             status = launcher("pipeline.pretraining.watching.overfit", job.write(), 1, log, poll)
             poll()
         if status != 0:
             raise TrainingError(failure_of(job, status, log))
 
 
+def overfitting(config: PretrainingConfig, steps: int) -> PretrainingConfig:
+    """Of a settled config the first phase alone, for so many steps."""
+    return config.model_copy(
+        update={
+            "hidden_dropout_prob": 0.0,
+            "schedule": Plug(name="constant"),
+            "max_steps": steps,
+            "warmup_share": WARMUP_SHARE,
+            "phases": tuple(phase.model_copy(update={"steps": steps}) for phase in config.phases[:1]),
+            "floor_step": None,
+        }
+    )
+
+
 def main(path: Path) -> None:
     """What the rank runs."""
-    import torch
-
-    from pipeline.pretraining.engine import check_device, initialise, join, systems_config
-    from pipeline.pretraining.guard import Guard
-    from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
-    from pipeline.pretraining.phases import open_samples, plan_of
-    from pipeline.pretraining.schedule import learning_rate
-    from pipeline.pretraining.weights.initial import start_from
-    from pipeline.store import open_store
-
     job = Job.read(path)
-    config, dataset, store = job.config, job.dataset, open_store(job.settings)
     try:
-        join(job.settings)
-        check_device(config)
-    except ConfigError as error:
+        _run(job)
+    except BertmillError as error:
         job.error.write_text(str(error), encoding="utf-8")
         raise SystemExit(2) from None
-    model = BertForPreTraining(config, store.manifest(dataset).totals["vocabulary_size"])
-    if job.initial is not None:
-        start_from(model, config, job.initial, store.parent(dataset, "vocabulary"), store)
+
+
+def _run(job: Job) -> None:
+    from pipeline.pretraining.engine import check_device, initialise, join, systems_config
+    from pipeline.pretraining.rank import fitting_plan, new_model
+    from pipeline.store import open_store
+
+    config, store = job.config, open_store(job.settings)
+    join(job.settings)
+    check_device(config)
+    model = new_model(job, store)
+    plan = fitting_plan(job, model, 1, store)
     engine = initialise(model, config, systems_config(config.deepspeed), 1)
-    plan = plan_of(config, open_samples(config, dataset, store), world=1, device=engine.device.type)
+    with _lines(job).open("a", encoding="utf-8", buffering=1) as lines:
+
+        def tell(line: str) -> None:
+            lines.write(f"{line}\n")
+
+        first, last = _learn(engine, plan, config, tell)
+        if not last < LEARNED * first:
+            raise TrainingError(
+                f"After {config.steps} steps on one batch its loss is {last:.4f}, from {first:.4f}: not learned by "
+                f"heart. Try another pretraining.learning_rate ({config.learning_rate:g} now), and look at samples "
+                f"with `bertmill show {job.dataset.reference} --samples 5`."
+            )
+        tell(f"learned by heart: {last:.4f}, from {first:.4f}. Model, labels and optimizer work together.")
+
+
+def _learn(engine: Any, plan: "Plan", config: PretrainingConfig, tell: Callable[[str], None]) -> tuple[float, float]:
+    """Train on the plan's first step until it is learned by heart, or to the end; returns its first and last loss."""
+    import torch
+
+    from pipeline.pretraining.guard import Guard
+    from pipeline.pretraining.model.bert import TensorBatch
+    from pipeline.pretraining.schedule import learning_rate
+
     guard, batches = Guard(engine, config.gradient_clipping), plan.batches(0, 0)
     predictions, sequences = sum(b.predictions for b in batches), sum(b.sequences for b in batches)
+    longest = max(int(batch.lengths[batch.datasets >= 0].max(initial=0)) for batch in batches)
+    tell(f"one batch: {sequences:,} samples of up to {longest} tokens, {predictions:,} predictions")
     has_pairs, first, loss = plan.pairs != "none", 0.0, 0.0
-    with _lines(job).open("a", encoding="utf-8", buffering=1) as told:
-        for step in range(config.steps):
-            for group in engine.optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-            sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
-            for batch in batches:
-                losses = engine(TensorBatch.of(batch, engine.device))
-                whole = losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences
-                engine.backward(guard.scaled(whole), scale_wrt_gas=False)
-                sums += torch.stack([each.detach().double() for each in losses])
-            guard.step(sums[:2])
-            masked_lm, next_sentence, right, right_pairs = sums.tolist()
-            loss = masked_lm / predictions + has_pairs * next_sentence / sequences
-            first = loss if step == 0 else first
-            if step % TOLD_EVERY == 0 or step + 1 == config.steps:
-                told.write(
-                    f"step {step:4}: loss {loss:.4f}, masked-LM accuracy {right / predictions:.3f}, "
-                    f"next-sentence accuracy {right_pairs / sequences:.3f}\n"
-                )
-                if loss < LEARNED * first:
-                    told.write(
-                        f"learned by heart: {loss:.4f}, from {first:.4f}. Model, labels and optimizer work together.\n"
-                    )
-                    return
-    job.error.write_text(
-        f"After {config.steps} steps on one batch its loss is {loss:.4f}, from {first:.4f}: not learned by heart. Try "
-        f"another pretraining.learning_rate ({config.learning_rate:g} now), and look at samples with `bertmill show "
-        f"{dataset.reference} --samples 5`.",
-        encoding="utf-8",
-    )
-    raise SystemExit(2)
+    for step in range(config.steps):
+        for group in engine.optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
+        for batch in batches:
+            losses = engine(TensorBatch.of(batch, engine.device))
+            whole = losses.masked_lm / predictions + has_pairs * losses.next_sentence / sequences
+            engine.backward(guard.scaled(whole), scale_wrt_gas=False)
+            sums += torch.stack([each.detach().double() for each in losses])
+        guard.step(sums[:2])
+        masked_lm, next_sentence, right, right_pairs = sums.tolist()
+        loss = masked_lm / predictions + has_pairs * next_sentence / sequences
+        first = loss if step == 0 else first
+        if step % TOLD_EVERY == 0 or step + 1 == config.steps:
+            tell(
+                f"step {step:4}: loss {loss:.4f}, masked-LM accuracy {right / predictions:.3f}, "
+                f"next-sentence accuracy {right_pairs / sequences:.3f}"
+            )
+            if loss < LEARNED * first:
+                break
+    return first, loss
 
 
 def _lines(job: Job) -> Path:

@@ -5,7 +5,7 @@ for all, by length, and where there are several by dataset and by source: that o
 second one of another document counts. Ranks share the samples; each makes as many passes as the others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ import torch.distributed as dist
 
 from pipeline.dataset.batches import IGNORED, Batch, filled, heldout_rows, rows_batch
 from pipeline.dataset.dealing import Capacity
+from pipeline.dataset.plan import Plan
 from pipeline.dataset.samples import Samples
 from pipeline.pretraining.model.bert import TensorBatch
 from pipeline.pretraining.place import Place
+from pipeline.pretraining.planning.memory import dealt_size
 
 MASKED_LM_PROB = 0.15
 LENGTHS = (32, 64, 128, 256, 512)
@@ -69,6 +71,23 @@ class Validation:
         if self._place.world > 1:
             dist.all_reduce(everywhere)
         return _told(everywhere.cpu().numpy(), self._names, self._sources)
+
+
+def samples_at_once(plan: Plan, heldout: Iterable[Samples], world: int) -> int:
+    """As many held-out samples as have no more tokens than a micro-batch of training, whose passes take more memory.
+
+    Training may cut its samples short, or take fewer at once where it doesn't; here all are whole.
+    """
+    tokens = max(
+        dealt_size(phase.train_batch_size, phase.micro_batch_size, world)
+        * (phase.max_seq_length or max(_longest(samples) for samples, _ in phase.mixed))
+        for phase in plan.phases
+    )
+    return max(1, tokens // max(map(_longest, heldout), default=tokens))
+
+
+def _longest(samples: Samples) -> int:
+    return samples.config.max_seq_length
 
 
 def _numbered(named: Sequence[Sequence[str]]) -> tuple[list[str], list[npt.NDArray[np.int64]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import PretrainingConfig
+from pipeline.pretraining.model.sizes import padded_rows
 
 if TYPE_CHECKING:
     import torch
@@ -90,12 +91,10 @@ def from_hugging_face(
     """
     import torch
 
-    from pipeline.pretraining.model.bert import MULTIPLE
-
     may_lack = {name for names in HEADS.values() for name in names} - named.keys()
     plain = [each for each in (*_PLAIN.items(), *_layer_names(config)) if each[1] not in may_lack]
     state = {ours: named[theirs] for ours, theirs in plain}
-    rows = -(-vocabulary_size // MULTIPLE) * MULTIPLE
+    rows = padded_rows(vocabulary_size)
     for ours, theirs in _VOCABULARY.items():
         if theirs in may_lack:
             continue

@@ -22,7 +22,7 @@ from pipeline.pretraining.place import Place
 from pipeline.pretraining.publish import publish_snapshot
 from pipeline.store import Artifact, FileEntry, Recipe, Store, Work
 from tests.pretraining.checkpoints.waiting import eventually
-from tests.small import Small
+from tests.small import Small, store_of
 
 ALONE = Place(rank=0, world=1, zero_stage=0)
 
@@ -300,8 +300,74 @@ def test_at_the_end_one_that_cant_be_stored_is_given_up_for_the_whole_weights_co
     checkpoints.load()
     training.step(2)
     checkpoints.save(training, 2, training.curve)
-    checkpoints.finish(within_s=1e6)
+    assert checkpoints.finish() == ()
     assert steps_in(work) == []
+
+
+def test_where_the_curve_cant_be_written_none_is_taken_and_a_last_chance_is_no_checkpoint(
+    training: Training, tiny: PretrainingConfig, fresh: Store, work: Work, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(fresh, work, ALONE, tmp_path, tiny)
+    checkpoints.load()
+    training.step(2)
+    assert not checkpoints.save(training, 2, training.curve, is_curve_written=False, is_last_chance=True)
+    assert steps_in(work) == []
+    assert checkpoints.save(training, 2, training.curve, is_last_chance=True)
+    assert steps_in(work) == [2], "it was waited for"
+
+
+def impatient(store: Store) -> Store:
+    """The same, whose requests are tried for no time at all."""
+    return store_of(store.settings.home, BERTMILL_STORE_DEADLINE_S="0.01")
+
+
+def test_a_last_chance_that_isnt_stored_in_time_is_no_checkpoint(
+    training: Training, tiny: PretrainingConfig, fresh: Store, slow: SlowWork, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(impatient(fresh), slow, ALONE, tmp_path, tiny)  # type: ignore[arg-type]
+    checkpoints.load()
+    training.step(2)
+    assert not checkpoints.save(training, 2, training.curve, is_last_chance=True)
+
+
+def no_artifact(step: int, weights: dict[str, torch.Tensor], curve: Path) -> Artifact:
+    return Artifact("pretraining", "tiny", "v", "", "")
+
+
+def test_where_a_snapshot_is_due_the_checkpoint_under_way_is_waited_for(
+    training: Training, tiny: PretrainingConfig, fresh: Store, slow: SlowWork, tmp_path: Path
+) -> None:
+    config = tiny.model_copy(update={"snapshots": (0.5,)})
+    checkpoints = Checkpoints(fresh, slow, ALONE, tmp_path, config, no_artifact)  # type: ignore[arg-type]
+    checkpoints.load()
+    training.step(5)
+    assert checkpoints.save(training, 5, training.curve)
+    training.step()
+    threading.Timer(0.2, slow.may_go_on.set).start()
+    assert checkpoints.save(training, 6, training.curve)
+    assert checkpoints.finish() == ()
+    assert steps_in(slow.work) == [6, 5]
+
+
+def test_snapshots_that_couldnt_be_made_by_the_end_are_named(
+    training: Training,
+    tiny: PretrainingConfig,
+    fresh: Store,
+    work: Work,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.pretraining.checkpoints.checkpoint.PATIENCE_S", 0.0)
+    config = tiny.model_copy(update={"snapshots": (0.5, 0.75)})
+    lost: Any = SimpleNamespace(names=work.names, add=_unreachable)
+    training.step()
+    for taken in (5, 6):  # before the snapshots, and for the first of them
+        checkpoints = Checkpoints(impatient(fresh), lost, ALONE, tmp_path, config, no_artifact)
+        checkpoints.load()
+        assert checkpoints.save(training, taken, training.curve)
+        assert not checkpoints.save(training, 9, training.curve)
+        assert checkpoints.finish() == (6, 9)
+        checkpoints.close()
 
 
 def _unreachable(source: Path, path: str, snapshot: str) -> None:
@@ -340,7 +406,9 @@ def test_a_snapshot_is_an_artifact_of_its_step_while_training_goes_on(
     recipe = recipe_of(config, small)
 
     def publish(step: int, weights: dict[str, torch.Tensor], curve: Path) -> Artifact:
-        return publish_snapshot(recipe, step, weights, curve, store=fresh, producer={"world": 1})
+        return publish_snapshot(
+            recipe, step, weights, curve, initial=None, scratch=tmp_path, store=fresh, producer={"world": 1}
+        )
 
     checkpoints = Checkpoints(fresh, fresh.work(recipe), ALONE, tmp_path, config, publish)
     checkpoints.load()

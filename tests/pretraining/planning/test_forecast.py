@@ -1,6 +1,7 @@
 """A plan counts what the training will do, measures what it can, and says what it assumes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def planned(small: Small, tiny: PretrainingConfig) -> TrainingPlan:
     return plan_training(preset_of(config), small.store, dataset=small.dataset, devices=2)
 
 
-COSTS = Costs("a made-up device", (1_000.0, 500.0), 0.5, 1e9, (2e9, 3e9), (7, 8), 5e9)
+COSTS = Costs("a made-up device", (1_000.0, 500.0), 0.5, 1e9, (2e9, 3e9), (7, 8), 5e9, "cpu")
 
 
 def test_it_counts_the_steps_samples_tokens_and_epochs_that_the_training_takes(
@@ -79,6 +80,16 @@ def test_hours_and_cost_follow_from_the_speed_the_update_and_the_devices(planned
     assert [row["hours"] for row in phase_rows(planned, COSTS)] == [f"{each / 3_600:,.2f}" for each in seconds]
 
 
+def test_a_checkpoints_copy_counts_with_the_rest_on_a_cpu_and_on_a_gpus_host_beside_it(planned: TrainingPlan) -> None:
+    state, gb = planned.state, 1e9
+    on_cpu = told(plan_rows(planned, COSTS, None))
+    on_gpu = told(plan_rows(planned, replace(COSTS, device_type="cuda"), None))
+    assert on_cpu["memory a device, checkpoint"] == on_gpu["memory of its host, checkpoint"]
+    assert on_cpu["memory a device, checkpoint"] == f"{state.checkpoint / gb:.3g} GB"
+    assert on_cpu["memory a device, together"] == f"{(state.total + state.checkpoint + 3e9) / gb:.3g} GB"
+    assert on_gpu["memory a device, together"] == f"{(state.total + 3e9) / gb:.3g} GB"
+
+
 def test_a_speed_from_elsewhere_is_scaled_by_the_flops_of_the_other_phases(planned: TrainingPlan) -> None:
     costs = costs_of(planned, tokens_per_second=1_000)
     flops = [phase.flops_a_token for phase in planned.phases]
@@ -93,7 +104,7 @@ def test_without_a_dataset_it_says_what_it_assumes_and_of_a_corpus_how_much_ther
     preset = preset_of(tiny, "dataset.max_seq_length=48", "vocabulary.size=150")
     alone = plan_training(preset, small.store, dataset=None)
     assert alone.epochs is None
-    costs = Costs("a made-up device", (1_000.0,), 0.5, 1e9, (2e9,), (7,), 5e9)
+    costs = Costs("a made-up device", (1_000.0,), 0.5, 1e9, (2e9,), (7,), 5e9, "cpu")
     assert told(plan_rows(alone, costs, None))["disk, dataset"] == "unknown"
     assumed = plan_training(preset, small.store, dataset=None, corpus=small.corpus)
     assert assumed.data.known_from.startswith(f"assumed of {small.corpus}: 4.5 characters a token, samples ")

@@ -44,6 +44,14 @@ def test_a_ranks_state_is_what_deepspeed_holds_with_buckets_or_without(
     assert 0.98 * (state.total - state.buckets) <= held[f"{precision} {stage}"] <= 1.05 * state.total
 
 
+def test_a_checkpoints_copy_is_12_bytes_of_each_number_that_a_rank_owns_and_lies_on_the_host() -> None:
+    config = config_of("bf16")
+    for stage in range(4):
+        state = state_bytes(1_000, config, systems_of(stage), 2)
+        assert state.checkpoint == 12 * 500
+        assert state.on("cuda") == state.total == state.on("cpu") - state.checkpoint
+
+
 def test_parameters_are_counted_without_a_model(tiny: PretrainingConfig) -> None:
     for config in (tiny, PretrainingConfig(name="t", hidden_size=96, num_hidden_layers=3, intermediate_size=100)):
         model = BertForPreTraining(config, 150)
@@ -55,6 +63,16 @@ def test_parameters_are_counted_without_a_model(tiny: PretrainingConfig) -> None
 )
 def test_a_micro_batch_is_as_large_as_a_step_is_dealt(batch: int, micro: int, world: int, size: int) -> None:
     assert dealt_size(batch, micro, world) == size
+
+
+def test_a_micro_batch_that_fits_only_while_no_checkpoint_is_taken_does_not_fit(
+    small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refused(small, tiny, 1e3, monkeypatch)
+    assert told is not None
+    held = float(re.findall(r"([\d.]+) of them for the model's state", told)[0]) * 1e9
+    parameters = parameter_count(tiny, 150)
+    assert held == pytest.approx((4 + 8 + 12) * parameters, rel=0.01), "gradients, moments and the checkpoint's copy"
 
 
 def refused(small: Small, config: PretrainingConfig, free: float, monkeypatch: pytest.MonkeyPatch) -> str | None:

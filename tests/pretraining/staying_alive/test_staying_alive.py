@@ -92,6 +92,7 @@ def disturbed(small: Small, config: PretrainingConfig, tmp_path_factory: pytest.
             process.kill()
             process.communicate()
         assert not living_with(f"TMPDIR={scratch}", within_s=10)
+        assert not list(scratch.glob("bertmill-*")), "however the ranks ended"
         return Run(process.returncode, said, beats)
 
     return Disturbed(
@@ -109,7 +110,7 @@ def beat_of_rank_1(scratch: Path, process: "subprocess.Popen[str]", from_step: i
     """Its first sign of life that is seen in that step or a later one."""
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline and process.poll() is None:
-        for folder in scratch.glob("bertmill-job-*/beats"):
+        for folder in scratch.glob("bertmill-run-*/beats"):
             for beat in read_beats(folder):
                 if beat.rank == 1 and beat.step >= from_step and beat.doing == "training":
                     return beat

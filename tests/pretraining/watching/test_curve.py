@@ -31,6 +31,13 @@ def test_lines_follow_those_of_the_steps_before(tmp_path: Path) -> None:
     assert [line["step"] for line in curve.read()] == [0, 1]
 
 
+def test_it_is_read_a_line_at_a_time_for_a_long_trainings_would_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "curve.jsonl"
+    path.write_text('{"step": 0}\nthis is read by no one\n')
+    lines = Curve(path).read()
+    assert next(lines) == {"step": 0}
+
+
 def test_what_a_killed_run_left_of_a_line_is_not_one_of_the_next(tmp_path: Path) -> None:
     path = tmp_path / "curve.jsonl"
     path.write_text('{"step": 0}\n')

@@ -9,20 +9,21 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.config import PretrainingConfig
+from pipeline.config import PhaseConfig, PretrainingConfig
 from pipeline.dataset.batches import heldout_rows, rows_batch
 from pipeline.dataset.origins import Origins
 from pipeline.dataset.samples import Samples
-from pipeline.errors import TrainingError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
+from pipeline.pretraining.phases import open_samples, plan_of, settled
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.watching.overfit import overfit_one_batch
-from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation
+from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation, samples_at_once
 from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.store import Artifact
 from tests.pretraining.test_loop import curve_of
-from tests.small import Small, small_home, store_of
+from tests.small import Small, small_home, store_of, untrained_copy
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +140,35 @@ def test_a_mixture_is_told_by_all_its_sources_unless_one_dataset_cant_say(
     assert "masked_lm_loss_by_source" not in mixed
 
 
-def test_overfitting_one_batch_learns_it_by_heart_and_publishes_nothing(small: Small, tiny: PretrainingConfig) -> None:
+def test_held_out_samples_are_no_more_tokens_at_once_than_a_micro_batch_of_training(
+    small: Small, tiny: PretrainingConfig
+) -> None:
+    whole = heldout(small)  # of up to 48 tokens
+
+    def at_once(*phases: PhaseConfig) -> int:
+        config = settled(tiny.model_copy(update={"phases": phases}), small.dataset, small.store)
+        plan = plan_of(config, open_samples(config, small.dataset, small.store), world=2, device="cpu")
+        return samples_at_once(plan, [whole], 2)
+
+    assert at_once() == 15
+    assert at_once(PhaseConfig(share=1, max_seq_length=16)) == 5
+    few = {"share": 0.5, "train_micro_batch_size_per_gpu": 3}
+    assert at_once(PhaseConfig(share=0.5, max_seq_length=16), PhaseConfig(**few)) == 5
+    assert at_once(PhaseConfig(share=1, max_seq_length=8, train_batch_size=2)) == 1
+
+
+def test_overfitting_one_batch_learns_the_trainings_first_by_heart_and_publishes_nothing(
+    small: Small, tiny: PretrainingConfig
+) -> None:
     before = set(small.store.settings.home.rglob("manifest.json"))
     lines: list[str] = []
-    overfit_one_batch(tiny, small.dataset, store=small.store, tell=lines.append)
-    *_, verdict = lines
+    phases = (PhaseConfig(share=0.5, max_seq_length=24, train_batch_size=10), PhaseConfig(share=0.5, max_seq_length=32))
+    config = tiny.model_copy(update={"phases": phases, "max_position_embeddings": 32, "floor_step": 1_000})
+    overfit_one_batch(config, small.dataset, store=small.store, tell=lines.append)
+    first, *_, verdict = lines
+    config = settled(config, small.dataset, small.store)
+    (batch,) = plan_of(config, open_samples(config, small.dataset, small.store), world=1, device="cpu").batches(0, 0)
+    assert first == f"one batch: 10 samples of up to 24 tokens, {batch.predictions} predictions"
     assert verdict.startswith("learned by heart")
     assert set(small.store.settings.home.rglob("manifest.json")) == before
 
@@ -152,6 +177,15 @@ def test_a_rate_at_which_nothing_is_learned_ends_in_a_sentence(small: Small, tin
     slow = tiny.model_copy(update={"learning_rate": 1e-7})
     with pytest.raises(TrainingError, match=r"not learned by heart. Try another pretraining.learning_rate \(1e-07"):
         overfit_one_batch(slow, small.dataset, store=small.store, tell=print, steps=12)
+
+
+def test_a_log_of_overfitting_that_can_not_be_written_is_an_error_in_a_sentence(
+    small: Small, tiny: PretrainingConfig, tmp_path: Path
+) -> None:
+    store = untrained_copy(small, tmp_path / "home")
+    (store.settings.home / "logs").write_text("a file where a folder is wanted")
+    with pytest.raises(ConfigError, match=r"The log can't be written to .*overfit\.log: .*Set BERTMILL_HOME to"):
+        overfit_one_batch(tiny, small.dataset, store=store, tell=print)
 
 
 def test_another_masking_rate_is_that_of_validation_whatever_the_dataset_has(small: Small) -> None:

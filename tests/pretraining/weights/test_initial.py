@@ -354,7 +354,7 @@ def parent(training: Training) -> Artifact:
 
 @pytest.fixture(scope="module")
 def continued(training: Training, parent: Artifact) -> Artifact:
-    made: Artifact = training(init=parent.reference)
+    made: Artifact = training(init=parent.reference, snapshots=(0.5,))
     return made
 
 
@@ -390,6 +390,15 @@ def test_lineage_and_manifest_name_the_parent_by_which_the_training_is_found_aga
     assert manifest.totals["init"]["averaged_entries"] == manifest.totals["init"]["dropped_entries"] == 0
     assert parent.reference in as_tree(lineage_of(small.store, continued))
     assert continued.reference in as_tree(lineage_of(small.store, parent))
+
+
+def test_a_snapshot_of_a_continued_training_says_what_was_new_as_the_whole_does(
+    continued: Artifact, small: Small
+) -> None:
+    manifest = small.store.manifest(continued)
+    snapshot = small.store.manifest(small.store.resolve(f"pretraining/tiny@{manifest.fingerprint[:12]}:step=6"))
+    assert snapshot.totals["steps"] == 6
+    assert snapshot.totals["init"] == manifest.totals["init"]
 
 
 def test_a_continued_encoder_is_evaluated_as_any_and_predicts_held_out_text_better_than_its_parent(
