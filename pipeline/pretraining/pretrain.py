@@ -19,11 +19,11 @@ from typing import Any
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.launching import launcher_named
-from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, Job, job_of
 from pipeline.pretraining.publish import last_means, publish
 from pipeline.pretraining.running import run_ranks, shown_waiting
 from pipeline.pretraining.schedule import schedule_of
+from pipeline.pretraining.systems import systems_config
 from pipeline.pretraining.watching.curve import CURVE
 from pipeline.pretraining.weights.initial import initial_record, log_start
 from pipeline.store import Artifact, Store

@@ -17,7 +17,7 @@ from pipeline.dataset.plan import Plan
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoints.checkpoint import Checkpoints
 from pipeline.pretraining.checkpoints.fragments import whole_weights
-from pipeline.pretraining.engine import check_device, initialise, patience, systems_config
+from pipeline.pretraining.engine import check_device, initialise, patience
 from pipeline.pretraining.job import TRAINED, Job
 from pipeline.pretraining.loop import Surroundings, train
 from pipeline.pretraining.model.bert import BertForPreTraining
@@ -27,6 +27,7 @@ from pipeline.pretraining.planning.memory import check_memory
 from pipeline.pretraining.publish import publish_snapshot
 from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption
+from pipeline.pretraining.systems import systems_config
 from pipeline.pretraining.watching.curve import CURVE, Curve
 from pipeline.pretraining.watching.measures import events_of
 from pipeline.pretraining.watching.validation import Validation

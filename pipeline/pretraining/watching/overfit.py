@@ -63,11 +63,12 @@ def main(path: Path) -> None:
     """What the rank runs."""
     import torch
 
-    from pipeline.pretraining.engine import check_device, initialise, join, systems_config
+    from pipeline.pretraining.engine import check_device, initialise, join
     from pipeline.pretraining.guard import Guard
     from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
     from pipeline.pretraining.phases import open_samples, plan_of
     from pipeline.pretraining.schedule import learning_rate
+    from pipeline.pretraining.systems import systems_config
     from pipeline.pretraining.weights.initial import start_from
     from pipeline.store import open_store
 
