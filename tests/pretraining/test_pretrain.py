@@ -17,6 +17,7 @@ import transformers
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.errors import ConfigError, LeaseLost, TrainingError
+from pipeline.launching import LAUNCHERS
 from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.model.bert import TensorBatch
 from pipeline.pretraining.pretrain import pretrain
@@ -24,6 +25,7 @@ from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.settings import Settings
 from pipeline.store import Artifact, Recipe, Store, open_store
 from pipeline.vocabulary.tokenizer import load_tokenizer
+from tests.pretraining.fp16_worker import launch_in_fp16
 from tests.processes import living_with
 from tests.small import Small, untrained_copy
 
@@ -177,11 +179,15 @@ def test_a_run_that_was_taken_for_dead_stops_its_ranks_and_publishes_nothing(
     assert not store.versions("pretraining")
 
 
+@pytest.mark.parametrize(("stage", "precision"), [("zero1", "fp32"), ("zero3", "bf16"), ("zero1", "fp16")])
 def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes_nothing(
-    fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
+    stage: str, precision: str, fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_MARK", mark := uuid.uuid4().hex)
-    config = tiny.model_copy(update={"learning_rate": 1e38, "warmup_share": 0.0})
+    changes = {"learning_rate": 1e38, "warmup_share": 0.0, "deepspeed": stage, "precision": precision}
+    config = tiny.model_copy(update=changes)
+    if precision == "fp16":
+        monkeypatch.setitem(LAUNCHERS, "local", launch_in_fp16)
     with pytest.raises(TrainingError) as caught:
         pretrain(config, small.dataset, store=fresh)
     assert str(caught.value).startswith("The loss of step 1 is not finite (masked-LM nan")
@@ -194,6 +200,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes
     assert {len(samples[name]) for name in ("datasets", "epochs", "rows")} == {config.train_batch_size}
     assert sorted(row for each in step["micro_batches"] for row in each["rows"]) == sorted(samples["rows"])
     assert {"layers.0", "layers.1", "word_embeddings"} < step["micro_batches"][0]["gradient_norms"].keys()
+    assert {each["first_not_finite"] for each in step["micro_batches"]} != {None}
     assert not fresh.versions("pretraining")
     assert TRAINED not in fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))).names()
     assert not living_with(f"TEST_MARK={mark}", within_s=10)
