@@ -69,7 +69,7 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
             for entry in files:
                 draft.include(entry)
             totals = {"parameters": record["parameters"]} | start
-            made = publish(draft, curve, totals, store=store, producer=run)
+            made = publish(draft, curve, totals, store=store, producer=record.get("producer", {}) | run)
         lease.finish()
     last = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in last_means(curve).items())
     log.info("made %s: at the end %s", made, last)

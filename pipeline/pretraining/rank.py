@@ -72,7 +72,7 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
         checkpoints.finish(job.settings.store_deadline_s)
         weights = whole_weights(begun.engine, place)
         if place.rank == 0:
-            _leave(weights, job, begun.engine.module.vocabulary_size, work, folder)
+            _leave(weights, job, begun.engine.module.vocabulary_size, work, folder, {"resumed_at": begun.start} | where)
         dist.barrier()
         heartbeat.beat("done", job.config.steps)
     finally:
@@ -139,12 +139,14 @@ def _surroundings(
         )
 
 
-def _leave(weights: dict[str, torch.Tensor], job: Job, vocabulary_size: int, work: Work, folder: Path) -> None:
-    """The whole weights and the curve, as the snapshot that the stage publishes."""
+def _leave(
+    weights: dict[str, torch.Tensor], job: Job, vocabulary_size: int, work: Work, folder: Path, where: dict[str, Any]
+) -> None:
+    """The whole weights and the curve, as the snapshot that the stage publishes, by whichever run."""
     save_pretrained(weights, job.config, vocabulary_size, folder / "model")
     files = [work.add(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
     parameters = sum(parameter.numel() for parameter in weights.values())
-    work.commit(TRAINED, [*files, work.add(folder / CURVE, CURVE)], {"parameters": parameters})
+    work.commit(TRAINED, [*files, work.add(folder / CURVE, CURVE)], {"parameters": parameters, "producer": where})
 
 
 def _device() -> torch.device:

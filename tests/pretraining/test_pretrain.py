@@ -18,21 +18,24 @@ from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.errors import ConfigError, LeaseLost, TrainingError
 from pipeline.launching import LAUNCHERS
+from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.model.bert import TensorBatch
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.watching.seen import preset_batch_texts
 from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.settings import Settings
 from pipeline.store import Artifact, Recipe, Store, open_store
 from pipeline.vocabulary.tokenizer import load_tokenizer
 from tests.pretraining.fp16_worker import launch_in_fp16
 from tests.processes import living_with
-from tests.small import Small, untrained_copy
+from tests.small import Small
 
 RUN = """
 import logging, sys
 from pipeline.config import PretrainingConfig
 from pipeline.settings import Settings
+from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.store import open_store
 logging.basicConfig(level=logging.INFO)
@@ -121,18 +124,25 @@ def test_a_training_is_found_again_whatever_says_only_where_and_how_it_runs(
     assert {path: path.stat().st_mtime_ns for path in (small.store.settings.home / "logs").iterdir()} == logs
 
 
-def test_a_training_that_ended_just_before_its_commit_is_only_committed(
-    trained: Artifact, small: Small, tiny: PretrainingConfig, tmp_path: Path
+def test_a_training_that_ended_just_before_its_commit_is_only_committed_and_says_where_it_ran(
+    trained: Artifact, fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = untrained_copy(small, tmp_path / "home")  # with all blobs
-    manifest = small.store.manifest(trained)
-    left = [entry for entry in manifest.files if entry.path in ("curve.jsonl", *MODEL)]
-    work = store.work(Recipe("pretraining", tiny, SCHEMA, parents=(small.dataset,)))
-    work.commit(TRAINED, left, {"parameters": manifest.totals["parameters"]})
-    made = pretrain(tiny, small.dataset, store=store)
+    config = tiny.model_copy(update={"train_micro_batch_size_per_gpu": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_module, "publish", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pretrain(config, small.dataset, store=fresh)
+    work = fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,)))
+    assert TRAINED in work.names()
+    (log,) = (fresh.settings.home / "logs").glob("*.log")
+    log.unlink()
+    made = pretrain(config, small.dataset, store=fresh)
+    assert not log.exists(), "no rank was started"
     assert made.digest == trained.digest
-    assert not (store.settings.home / "logs").exists(), "no rank was started"
     assert not work.names()
+    expected, told = (store.manifest(each).producer for store, each in ((small.store, trained), (fresh, made)))
+    for key in ("device", "world", "zero_stage", "resumed_at"):
+        assert told[key] == expected[key]
 
 
 def test_two_runs_of_one_training_at_once_train_once_and_return_the_same_artifact(
@@ -202,6 +212,9 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes
     assert {"layers.0", "layers.1", "word_embeddings"} < step["micro_batches"][0]["gradient_norms"].keys()
     assert {each["first_not_finite"] for each in step["micro_batches"]} != {None}
     assert not fresh.versions("pretraining")
+    head, *dealt = preset_batch_texts(config, small.dataset, 1, 0, fresh)
+    assert head.startswith(f"step 1 of {small.dataset}: {config.train_batch_size} samples, ")
+    assert [line.partition(":")[0] for line in dealt] == ["  rank 0, micro-batch 0", "  rank 1, micro-batch 0"]
     assert TRAINED not in fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))).names()
     assert not living_with(f"TEST_MARK={mark}", within_s=10)
 
