@@ -20,6 +20,7 @@ from pipeline.dataset.samples import Samples
 from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.optimizer import make_optimizer
 from pipeline.pretraining.schedule import learning_rate
+from pipeline.pretraining.systems import ZERO
 from pipeline.pretraining.weights.export import to_hugging_face
 from pipeline.store import Artifact
 from tests.dataset.reading import training_batches
@@ -105,20 +106,32 @@ WEIGHTS = {"fp32": 1e-3, "bf16": 0.15, "fp16": 2e-2}
 """Largest distance of the last weights, as a share of the way that they went."""
 
 
-OTHERWISE: dict[str, dict[str, Any]] = {
-    "zero1": {"contiguous_gradients": False, "reduce_scatter": False, "use_multi_rank_bucket_allreduce": False},
-    "zero2": {"overlap_comm": True, "reduce_bucket_size": 3_000, "allgather_bucket_size": 1_000},
-    "zero3": {
+OTHERWISE: dict[int, dict[str, Any]] = {
+    0: {"allgather_bucket_size": 1_000},
+    1: {
+        "contiguous_gradients": False,
+        "reduce_scatter": False,
+        "use_multi_rank_bucket_allreduce": False,
+        "parameter_alignment": True,
+    },
+    2: {"overlap_comm": True, "reduce_bucket_size": 3_000, "allgather_bucket_size": 1_000},
+    3: {
+        "contiguous_gradients": False,
         "overlap_comm": True,
+        "reduce_scatter": False,
         "reduce_bucket_size": 3_000,
         "sub_group_size": 2_000,
         "stage3_prefetch_bucket_size": 0,
-        "stage3_param_persistence_threshold": 0,
+        "stage3_param_persistence_threshold": 100,
+        "stage3_model_persistence_threshold": 500,
         "stage3_max_live_parameters": 0,
         "stage3_max_reuse_distance": 0,
+        "stage3_module_granularity_threshold": 1_000,
+        "stage3_use_all_reduce_for_fetch_params": True,
+        "stage3_allgather_sequential": True,
     },
 }
-"""What a file of ones own may say, as far as can be from the shipped ones."""
+"""What a file of one's own may say, by its stage, as far as can be from the shipped one."""
 
 
 @pytest.mark.parametrize("stage", ["zero0", "zero1", "zero2", "zero3"])
@@ -143,14 +156,18 @@ def test_a_stage_trains_as_plain_torch_does_where_activations_are_computed_again
 @pytest.mark.parametrize("plain", ["bf16"], indirect=True)
 @pytest.mark.parametrize("stage", OTHERWISE)
 def test_a_stage_trains_as_plain_torch_does_under_a_file_that_says_all_otherwise(
-    stage: str, plain: tuple[str, Plain], training: Any, small: Small, tmp_path: Path
+    stage: int, plain: tuple[str, Plain], training: Any, small: Small, tmp_path: Path
 ) -> None:
     precision, expected = plain
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"zero_optimization": {"stage": int(stage[-1])} | OTHERWISE[stage]}))
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage} | OTHERWISE[stage]}))
     artifact = training(deepspeed=str(path), precision=precision, **TAKEN)
-    assert small.store.manifest(artifact).producer["zero_stage"] == int(stage[-1])
+    assert small.store.manifest(artifact).producer["zero_stage"] == stage
     assert_trained_alike(artifact, precision, expected, small)
+
+
+def test_all_that_a_file_may_change_is_changed_under_some_stage() -> None:
+    assert {key for keys in ZERO.values() for key in keys} == {"stage"}.union(*OTHERWISE.values())
 
 
 def assert_trained_alike(artifact: Artifact, precision: str, expected: Plain, small: Small) -> None:
