@@ -185,13 +185,17 @@ def _check(path: Path, given: Any, kinds: Mapping[str, Kind | Mapping[str, Kind]
                 raise ConfigError(f"The DeepSpeed config {path} sets {name} to {value!r}: it must be {kind.said}.")
         elif kind is not None:
             _check(path, value, kind, name)
-        elif within == ZERO_KEY and key in REFUSED:
-            raise ConfigError(f"The DeepSpeed config {path} sets {name}, {REFUSED[key]}.")
         else:
-            stages = [f"{stage}" for stage in ZERO if within == ZERO_KEY and key in ZERO[stage]]
-            where = f"is of ZeRO stage {', '.join(stages)} alone. Remove it" if stages else "means nothing here"
-            hint = "" if stages else f" {nearest(key, kinds)}"
-            raise ConfigError(f"The DeepSpeed config {path} sets {name}, which {where}.{hint}")
+            raise ConfigError(f"The DeepSpeed config {path} sets {name}, {_why_not(key, kinds, within)}")
+
+
+def _why_not(key: str, kinds: Mapping[str, Kind | Mapping[str, Kind]], within: str) -> str:
+    """Why a key isn't the file's to set, and what to do."""
+    if within == ZERO_KEY and key in REFUSED:
+        return f"{REFUSED[key]}."
+    if within == ZERO_KEY and (stages := [f"{stage}" for stage in ZERO if key in ZERO[stage]]):
+        return f"which is of ZeRO stage {', '.join(stages)} alone. Remove it."
+    return f"which means nothing here. {nearest(key, kinds)}"
 
 
 def _laid_over(shipped: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
