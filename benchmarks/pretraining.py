@@ -132,21 +132,25 @@ def made_up(micro_batch: int, count: int, length: int, mix: str) -> list[Batch]:
 
 
 def ours(config: PretrainingConfig, batches: list[Batch], device: torch.device) -> Step:
-    """Through DeepSpeed, as the training loop does it."""
+    """Through DeepSpeed, clipped and guarded, as the training loop does it."""
     from pipeline.pretraining.engine import initialise
+    from pipeline.pretraining.guard import Guard
     from pipeline.pretraining.systems import systems_config
 
     model = BertForPreTraining(config, VOCABULARY)
     engine = initialise(model, config, systems_config("zero1"), 1)
+    guard = Guard(engine, config.gradient_clipping)
     fixed = _fixed(batches, device)
     predictions, sequences = sum(b.predictions for b in batches), sum(b.sequences for b in batches)
 
     def step() -> None:
+        sums = torch.zeros(4, dtype=torch.float64, device=device)
         for batch in fixed:
             losses = engine(TensorBatch.of(batch, device))
             loss = losses.masked_lm / predictions + losses.next_sentence / sequences
-            engine.backward(loss, scale_wrt_gas=False)
-        engine.step()
+            engine.backward(guard.scaled(loss), scale_wrt_gas=False)
+            sums += torch.stack([each.detach().double() for each in losses])
+        guard.step(sums[:2])
 
     return step
 

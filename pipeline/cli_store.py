@@ -345,7 +345,7 @@ def print_collected(found: "Collected", *, removed: bool) -> None:
     counted = {
         "blobs": found.blobs,
         "parts": found.parts,
-        "records of work": found.work,
+        "work in flight": found.work,
         "lineage marks": found.marks,
         "unfinished uploads": found.uploads,
     }

@@ -11,8 +11,12 @@ def entry_of(store: Store, artifact: Artifact, path: str = "vocab.txt") -> FileE
 
 
 def damage_blob(store: Store, entry: FileEntry, damage: str) -> None:
+    """What `damage_object` does, to its bytes."""
+    damage_object(store, blob_key(entry.sha256), damage)
+
+
+def damage_object(store: Store, key: str, damage: str) -> None:
     """Remove it (`missing`), cut it off (`truncated`) or change a byte of it (`corrupt`)."""
-    key = blob_key(entry.sha256)
     data = store.backend.get(key)
     assert data is not None
     if damage == "missing":

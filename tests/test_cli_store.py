@@ -318,7 +318,7 @@ def test_gc_looks_and_with_delete_removes(any_store: Store) -> None:
         "To be removed:",
         "  blobs                       0           0.0 MB",
         "  parts                       0           0.0 MB",
-        "  records of work             0           0.0 MB",
+        "  work in flight              0           0.0 MB",
         "  lineage marks               0           0.0 MB",
         "  unfinished uploads          0           0.0 MB",
         "Needed: 1.0 MB.",

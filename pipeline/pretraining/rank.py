@@ -144,9 +144,10 @@ def _leave(
 ) -> None:
     """The whole weights and the curve, as the snapshot that the stage publishes, by whichever run."""
     save_pretrained(weights, job.config, vocabulary_size, folder / "model")
-    files = [work.add(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
+    files = [work.add_blob(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
     parameters = sum(parameter.numel() for parameter in weights.values())
-    work.commit(TRAINED, [*files, work.add(folder / CURVE, CURVE)], {"parameters": parameters, "producer": where})
+    record = {"parameters": parameters, "producer": where}
+    work.commit(TRAINED, [*files, work.add_blob(folder / CURVE, CURVE)], record)
 
 
 def _device() -> torch.device:

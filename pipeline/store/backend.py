@@ -46,10 +46,13 @@ class Backend(Protocol):
         """Write an object's own bytes again, so that it is young. False: it isn't there."""
 
     def upload(self, key: str, source: Path) -> None:
-        """Store a file of any size under its blob's key, whose last part is its sha256."""
+        """Store a file of any size under a key whose last part is its sha256."""
 
     def download(self, key: str, sha256: str, size: int, what: str) -> Path:
         """A local, read-only file with the object's bytes, checked against `sha256`; `what` names it in errors."""
+
+    def release(self, key: str) -> None:
+        """Give up this process' copy of the object: it goes from the machine, unless another process holds it."""
 
     def digest(self, key: str) -> str | None:
         """The sha256 of the bytes that the store has now, whatever copies there are."""
@@ -72,8 +75,11 @@ class Backend(Protocol):
     def erase(self, key: str) -> None:
         """Remove an object with all versions of it that the store keeps."""
 
-    def unfinished(self) -> Iterator[Stored]:
-        """Uploads that were begun and neither ended nor given up; `size` is 0 where it isn't known."""
+    def unfinished(self, prefix: str = "") -> Iterator[Stored]:
+        """Uploads, of keys that start with `prefix`, that were begun and neither ended nor given up.
+
+        `size` is 0 where it isn't known.
+        """
 
     def discard(self, upload: Stored) -> None:
         """Give up an unfinished upload."""

@@ -67,6 +67,12 @@ class Cache:
         for path in (kept, kept.with_name(f"{kept.name}.part")):
             path.unlink(missing_ok=True)
 
+    def release(self, sha256: str) -> None:
+        """Remove the copy, unless another process holds it: of those that release one, the last removes it."""
+        with self._lock:
+            self._close(self._held.pop(sha256, None))
+        _removed(self.root / "blobs" / sha256[:2] / sha256)
+
     def _hold(self, kept: Path, sha256: str) -> bool:
         """Lock the copy against removal and check its bytes. A copy that has rotted is removed."""
         try:
@@ -85,13 +91,13 @@ class Cache:
             return False
         os.utime(kept, ns=(time.time_ns(), seen.st_mtime_ns))  # the last use
         with self._lock:
-            self._release(self._held.pop(sha256, None))
+            self._close(self._held.pop(sha256, None))
             self._held[sha256] = descriptor
             if len(self._held) > HELD:
-                self._release(self._held.popitem(last=False)[1])
+                self._close(self._held.popitem(last=False)[1])
         return True
 
-    def _release(self, descriptor: int | None) -> None:
+    def _close(self, descriptor: int | None) -> None:
         if descriptor is not None:
             os.close(descriptor)
 

@@ -6,6 +6,9 @@ anew where it is older than half the grace period (`Store.keep_young`), and does
 the manifest. So what is old when it is looked at once more, right before it is removed, is used by nobody. That holds
 while a collection takes less than a quarter of the grace period; one that takes longer stops, and is run again.
 
+The files that work in flight has of its own stay or go with it as a whole: which of them it needs, its owner knows
+(work.py). It goes when it is published for a grace period, or when nobody has gone on with it for `abandoned_days`.
+
 `keep` sweeps versions first: those older than the grace period that are neither among the last `keep` that any alias
 was at, nor made use of by one that is left. `purge` erases: no grace, all versions of objects, and nothing stays but
 what work in flight and versions that weren't retracted have. A publish that it takes the ground from fails, whole, and
@@ -21,13 +24,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.errors import CorruptArtifact, StoreError
-from pipeline.store.artifact import FileEntry, Manifest, Version
+from pipeline.store.artifact import Manifest, Version
 from pipeline.store.backend import Stored
 from pipeline.store.keys import blob_key
 from pipeline.store.lease import Holder, Lease
 from pipeline.store.parallel import in_parallel
 from pipeline.store.retraction import RETRACTED, SWEPT, Tombstone, retract, tombstone_of
-from pipeline.store.work import RECORD
+from pipeline.store.work import WorkFile, entries_of, is_record
 
 if TYPE_CHECKING:
     from pipeline.store.store import Store
@@ -44,7 +47,7 @@ class Collected:
     """References that were swept."""
     parts: list[Stored] = field(default_factory=list)
     work: list[Stored] = field(default_factory=list)
-    """Snapshots and leases of work that is published or abandoned."""
+    """Snapshots, their files and leases of work that is published or abandoned."""
     marks: list[Stored] = field(default_factory=list)
     """Lineage marks of children that never came to be."""
     blobs: list[Stored] = field(default_factory=list)
@@ -105,8 +108,13 @@ class _Collection:
         needing = [manifest for version, manifest in versions.items() if version in live or version in young]
         needed = {entry.sha256 for manifest in needing for entry in manifest.files}
         erased = [versions[version] for version, stone in tombstones.items() if self.purge and stone.what == RETRACTED]
-        found.work, in_flight = self._work({manifest.fingerprint for manifest in live.values()}, erased)
-        found.parts, remembered = self._parts(needed := needed | in_flight)
+        found.work = self._removed_files()
+        doomed, in_flight = self._work({manifest.fingerprint for manifest in live.values()}, erased)
+        found.work += doomed
+        found.kept_bytes = sum(each.size for each in in_flight)
+        records = [each for each in in_flight if is_record(each)]
+        needed |= {sha256 for files in in_parallel(self._blobs_of, records) for sha256 in files}
+        found.parts, remembered = self._parts(needed)
         found.marks = self._stray_marks()
         found.uploads = [each for each in self.backend.unfinished() if self._is_old(each)]
         for each in self.backend.list("blobs/", removed=self.purge):
@@ -171,8 +179,8 @@ class _Collection:
                 for version in list(dict.fromkeys(move.version for move in moves))[:keep]:
                     yield f"{kind}/{name}@{version}"
 
-    def _work(self, published: set[str], erased: list[Manifest]) -> tuple[list[Stored], set[str]]:
-        """What is to go of the work in flight, and the blobs that the rest of it needs."""
+    def _work(self, published: set[str], erased: list[Manifest]) -> tuple[list[Stored], list[Stored]]:
+        """What is to go of the work in flight, and the rest of it."""
         recipes: dict[str, list[Stored]] = {}
         for each in self.backend.list("work/"):
             if not each.key.startswith(ROOT):
@@ -185,26 +193,33 @@ class _Collection:
             is_erased = fingerprint in {manifest.fingerprint for manifest in erased}
             goes = is_erased or age_s > (self.grace_s if is_over else self.abandoned_s)
             (doomed if goes else kept).extend(objects)
-        records = [each for each in kept if each.key.endswith(f"/{RECORD}")]
-        return doomed, {sha256 for files in in_parallel(self._files_of, records) for sha256 in files}
+        return doomed, kept
+
+    def _removed_files(self) -> list[Stored]:
+        """To erase: files that works have removed themselves, and of which the store keeps older versions."""
+        if not self.purge:
+            return []
+        files = [each for each in self.backend.list("work/", removed=True) if each.key.count("/") == 5]
+        there = {each.key for each in self.backend.list("work/")}  # looked at later: what is added meanwhile is there
+        return [each for each in files if each.key not in there]
 
     def _parts(self, needed: set[str]) -> tuple[list[Stored], set[str]]:
         """Parts to forget, and the blobs that the rest need. One whose blobs are needed anyway costs nothing."""
         parts = list(self.backend.list("parts/"))
         doomed: list[Stored] = []
         kept: set[str] = set()
-        for each, files in zip(parts, in_parallel(self._files_of, parts), strict=True):
+        for each, files in zip(parts, in_parallel(self._blobs_of, parts), strict=True):
             if (self.purge or self._is_old(each)) and not (files and set(files) <= needed):
                 doomed.append(each)
             else:
                 kept |= set(files)
         return doomed, kept
 
-    def _files_of(self, stored: Stored) -> list[str]:
+    def _blobs_of(self, stored: Stored) -> list[str]:
         """The blobs that a part or a snapshot names; none where it can't be read, as nobody can use it then."""
         try:
             body = json.loads(self.backend.get(stored.key) or b"")
-            return [FileEntry.model_validate(entry).sha256 for entry in body["files"]]
+            return [entry.sha256 for entry in entries_of(body) if not isinstance(entry, WorkFile)]
         except (ValueError, KeyError, TypeError):
             return []
 
@@ -224,8 +239,12 @@ class _Collection:
         for reference in found.versions:
             self._go_on(lease)
             retract(self.store, by_reference[reference], f"not among the last {self.keep} of any alias", SWEPT)
+        records = [each for each in found.work if is_record(each)]
+        found.work = [each for each in found.work if not is_record(each)]
+        records = list(self._removed(records, lease))  # first: no snapshot is ever there whose files are gone
         for name in ("parts", "work", "marks", "blobs"):
             setattr(found, name, list(self._removed(getattr(found, name), lease)))
+        found.work += records
         for each in found.uploads:
             self._go_on(lease)
             self.backend.discard(each)

@@ -6,7 +6,7 @@ artifacts/<kind>/<name>/<version>/tombstone.json   retracted or swept: never fou
 aliases/<kind>/<name>/<alias>/<seq>.json           create-only log; the highest is current
 lineage/<parent>/<child>                           empty; a manifest of the child names the parent
 parts/<stage>/<fingerprint>.json                   one shard's result
-work/<kind>/<fingerprint>/<epoch>/<snapshot>/…     checkpoints in flight
+work/<kind>/<fingerprint>/<epoch>/<snapshot>/…     checkpoints in flight: snapshot.json, and each file as <64 hex>
 work/<kind>/<fingerprint>/<epoch>/lease.json       who works on it; heartbeat.json beside it
 
 A kind, a name and a version are checked before they come here, and can hold no `/`.

@@ -114,6 +114,9 @@ class LocalBackend:
         self._verified[identity] = found
         return path
 
+    def release(self, key: str) -> None:
+        pass  # what is read is the object itself
+
     def digest(self, key: str) -> str | None:
         try:
             return sha256_of(self._path(key))
@@ -144,8 +147,8 @@ class LocalBackend:
     def erase(self, key: str) -> None:
         self.delete(key)
 
-    def unfinished(self) -> Iterator[Stored]:
-        for path in self._files_under(""):
+    def unfinished(self, prefix: str = "") -> Iterator[Stored]:
+        for path in self._files_under(prefix):
             if path.name.startswith(TEMPORARY):
                 yield from self._stored(path)
 

@@ -190,6 +190,9 @@ class S3Backend:
             f"{what} is corrupt: {self._s3.address(key)} has the sha256 {found[:12]}…, not {sha256[:12]}…."
         )
 
+    def release(self, key: str) -> None:
+        self.cache.release(key.rpartition("/")[2])
+
     def digest(self, key: str) -> str | None:
         if (seen := self.look(key)) is None:
             return None
@@ -276,9 +279,9 @@ class S3Backend:
         place = self._s3.where(key) | {"VersionId": version}
         self._s3.call("DeleteObjectVersion", key, lambda: self._client.delete_object(**place))
 
-    def unfinished(self) -> Iterator[Stored]:
+    def unfinished(self, prefix: str = "") -> Iterator[Stored]:
         markers = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
-        for page in self._s3.pages("ListMultipartUploads", "", self._client.list_multipart_uploads, markers):
+        for page in self._s3.pages("ListMultipartUploads", prefix, self._client.list_multipart_uploads, markers):
             for each in page.get("Uploads", []):
                 key = each["Key"][len(self._s3.prefix) :]
                 yield Stored(key, 0, each["Initiated"].timestamp(), each["UploadId"])

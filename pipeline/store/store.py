@@ -231,7 +231,7 @@ class Store:
             raise CorruptArtifact(f"{error} {_rebuild(artifact.kind)}") from None
 
     def blob(self, entry: FileEntry) -> Path:
-        """The same for a file of a part or a snapshot."""
+        """The same for a file of a part; a snapshot's are read by `Work.file`."""
         return self.backend.download(blob_key(entry.sha256), entry.sha256, entry.size, entry.path)
 
     def export(self, artifact: Artifact, folder: Path) -> None:

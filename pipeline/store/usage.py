@@ -36,7 +36,7 @@ class StoreUsage:
     versions: int
     bytes: int
     other: int
-    """Bytes of blobs that no version has: parts remembered, work in flight, and what `gc` may remove."""
+    """Bytes that no version has: parts remembered, work in flight, and what `gc` may remove."""
 
 
 def usage_of(store: "Store", by: str) -> StoreUsage:
@@ -61,9 +61,10 @@ def usage_of(store: "Store", by: str) -> StoreUsage:
         for group, blobs in groups.items()
     ]
     stored = {each.key.rpartition("/")[2]: each.size for each in store.backend.list("blobs/")}
+    in_flight = sum(each.size for each in store.backend.list("work/"))
     return StoreUsage(
         sorted(usages, key=lambda usage: (-usage.bytes, usage.group)),
         sum(versions.values()),
         sum(size for sha256, size in stored.items() if sha256 in having),
-        sum(size for sha256, size in stored.items() if sha256 not in having),
+        sum(size for sha256, size in stored.items() if sha256 not in having) + in_flight,
     )

@@ -3,6 +3,7 @@
 Costs a look at each blob, once however many versions share it; deep, a read of each.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from pipeline.store.parallel import SMALL_REQUESTS, in_parallel
 if TYPE_CHECKING:
     from pipeline.store.store import Store
 
+CONTENT = re.compile("/[0-9a-f]{64}$")
+"""How a key ends that is named by its object's content."""
 READERS = 4
 """Blobs read side by side; each of them in parts, which are read side by side too."""
 Users = dict[str, list[tuple[str, FileEntry]]]
@@ -38,11 +41,12 @@ def verify_version(store: "Store", version: Version, *, deep: bool = False) -> l
 
 
 def verify_store(store: "Store", *, deep: bool = False) -> list[Problem]:
-    """What is wrong with all versions but the retracted, and with the aliases; deep, also with any other blob."""
+    """What is wrong with all versions but the retracted, and with the aliases; deep, also with any other bytes."""
     problems, users = _read(store, [each for each in store.listing() if not each.is_retracted])
     problems += [*_blob_problems(store, users, deep=deep), *_alias_problems(store)]
     if deep:
         others = [each.key for each in store.backend.list("blobs/") if each.key not in users]
+        others += [each.key for each in store.backend.list("work/") if CONTENT.search(each.key)]
         for key, found in zip(others, in_parallel(store.backend.digest, others, READERS), strict=True):
             if found is not None and found != key.rpartition("/")[2]:
                 problems.append(Problem(key, f"has the sha256 {found[:12]}…; no artifact needs it"))

@@ -134,7 +134,7 @@ def test_a_worker_publishes_and_trains_and_cleans_up_after_itself(as_role: As, t
     assert store.find(recipe(1, parents=(parent,))) == store.resolve("vocabulary/small") == made
     with store.lease(recipe(2)) as lease:
         work = store.work(recipe(2), lease.epoch)
-        work.commit("step-1", [work.add(large, "state")], {})
+        work.commit("step-1", [work.add(large, "state", "step-1")], {})
         lease.finish()
     assert keys(store, "work/") == []
     assert all(store.backend.refresh(key) for key in keys(store, "blobs/"))

@@ -112,6 +112,20 @@ def test_bytes_that_are_not_the_blobs_leave_no_copy(cache: Cache) -> None:
     assert size_of(cache) == 0
 
 
+def test_a_copy_that_is_released_goes_with_the_last_process_that_holds_it(cache: Cache) -> None:
+    blob, kept, another = Blob(b"mill"), Blob(b"rust"), Cache(cache.root, 1 << 30)
+    for each in (cache, another):
+        path = blob.copy(each)
+        kept.copy(each)
+    cache.release(blob.sha256)
+    cache.release(blob.sha256)
+    assert path.read_bytes() == b"mill"
+    another.release(blob.sha256)
+    assert size_of(cache) == len(b"rust")
+    assert blob.copy(cache).read_bytes() == b"mill"
+    assert blob.offsets == [0, 0]
+
+
 def test_the_bound_holds_and_what_was_used_last_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caching, "HELD", 2)
     cache = Cache(tmp_path, 100_000)

@@ -98,11 +98,12 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Artifact,
 def shard(store: Store, rank: int, name: str) -> FileEntry:
     source = store.settings.home / f"rank-{rank}"
     source.write_text(f"rank {rank} at {name}")
-    return store.work(recipe()).add(source, f"rank-{rank}")
+    return store.work(recipe()).add(source, f"rank-{rank}", name)
 
 
 def read_snapshot(store: Store, name: str) -> list[str]:
-    return [store.blob(entry).read_text() for entry in store.work(recipe()).load(name)[0]]
+    work = store.work(recipe())
+    return [work.file(entry).read_text() for entry in work.load(name)[0]]
 
 
 @pytest.fixture
@@ -428,7 +429,7 @@ def test_a_damaged_manifest_is_never_taken_for_another_and_the_rerun_makes_one(s
 def test_a_damaged_snapshot_is_not_loaded(scene: Scene, how: str) -> None:
     work = scene.store.work(recipe())
     work.commit("step-2", [entry := shard(scene.store, 0, "step-2")], {"step": 2})
-    damage(scene.store, blob_key(entry.sha256), how)
+    damage(scene.store, work.key(entry), how)
     with pytest.raises(CorruptArtifact, match="step-2/snapshot.json lacks the bytes of rank-0"):
         work.load("step-2")
     scene.holds()
@@ -745,7 +746,8 @@ RANK = """
 import os, signal, sys, time
 from pathlib import Path
 from pipeline.settings import Settings
-from pipeline.store import FileEntry, open_store
+from pipeline.store import open_store
+from pipeline.store.work import WorkFile
 from tests.artifacts import recipe
 store, rank, victim = open_store(Settings.model_validate_json(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
 work, meeting = store.work(recipe()), Path(sys.argv[4])
@@ -753,7 +755,7 @@ source = meeting / f"rank-{rank}"
 source.write_text(f"rank {rank} at step-2")
 if rank == victim == 1:
     os.kill(os.getpid(), signal.SIGKILL)
-entry = work.add(source, f"rank-{rank}")
+entry = work.add(source, f"rank-{rank}", "step-2")
 if rank == 1:
     (meeting / "half").write_text(entry.model_dump_json())
     (meeting / "half").rename(meeting / "entry.json")
@@ -762,7 +764,7 @@ while not (meeting / "entry.json").exists():
     time.sleep(0.02)
 if rank == victim:
     os.kill(os.getpid(), signal.SIGKILL)
-work.commit("step-2", [entry, FileEntry.model_validate_json((meeting / "entry.json").read_text())], {"step": 2})
+work.commit("step-2", [entry, WorkFile.model_validate_json((meeting / "entry.json").read_text())], {"step": 2})
 """
 
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.store.local import LocalBackend
 from pipeline.store.retraction import retract
 from pipeline.store.s3 import S3Backend
 from pipeline.store.verify import verify_store
+from pipeline.store.work import WorkFile, work_root
 from tests.artifacts import commit, keys, recipe
 
 DAY_S = 86_400.0
@@ -59,9 +61,15 @@ def part(store: Store, text: str, calls: list[str] | None = None) -> Part:
 def snapshot(store: Store, folder: Path, text: str, number: int = 0) -> FileEntry:
     (folder / text).write_text(text)
     work = store.work(recipe(number))
-    entry = work.add(folder / text, "state")
+    entry = work.add(folder / text, "state", "step-1")
     work.commit("step-1", [entry], {})
     return entry
+
+
+def snapshot_key(entry: FileEntry, number: int = 0) -> str:
+    """Of the record of what `snapshot` made."""
+    assert isinstance(entry, WorkFile)
+    return f"{work_root(recipe(number))}{entry.folder}/snapshot.json"
 
 
 def uploads(found: Collected) -> list[str]:
@@ -191,11 +199,55 @@ def test_what_is_used_again_is_made_young_when_it_is_older_than_half_the_grace(
 def test_snapshots_of_work_in_flight_are_needed_until_it_counts_as_given_up(any_store: Store, tmp_path: Path) -> None:
     entry = snapshot(any_store, tmp_path, "in flight")
     swept(any_store, 29)
-    assert any_store.work(recipe()).load("step-1")[0] == [entry]
-    assert any_store.has_blob(entry)
+    work = any_store.work(recipe())
+    assert work.load("step-1")[0] == [entry]
+    assert work.file(entry).read_text() == "in flight"
     found = swept(any_store, 31)
-    assert (len(found.work), len(found.blobs)) == (1, 1)
-    assert any_store.work(recipe()).names() == []
+    assert {each.key for each in found.work} == {work.key(entry), snapshot_key(entry)}
+    assert found.freed_bytes > len("in flight")
+    assert keys(any_store, "work/vocabulary/") == []
+
+
+def test_blobs_that_a_snapshot_names_are_needed_as_long_as_it(any_store: Store, tmp_path: Path) -> None:
+    """Those of a training that has ended and isn't published; and those of works that a bertmill before this left."""
+    (tmp_path / "weights").write_text("in flight")
+    work = any_store.work(recipe())
+    entry = work.add_blob(tmp_path / "weights", "weights")
+    work.commit("trained", [entry], {})
+    swept(any_store, 29)
+    assert work.load("trained")[0] == [entry]
+    assert work.file(entry).read_text() == "in flight"
+    found = swept(any_store, 31)
+    assert (len(found.work), [each.key for each in found.blobs]) == (1, [blob_key(entry.sha256)])
+
+
+def test_what_a_killed_run_had_begun_stays_with_its_work_and_goes_with_it(any_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("half")
+    entry = any_store.work(recipe()).add(tmp_path / "state", "state", "step-1")
+    assert swept(any_store, 29).work == []
+    assert [each.key for each in swept(any_store, 31).work] == [any_store.work(recipe()).key(entry)]
+
+
+def test_of_a_work_that_goes_the_records_go_before_the_files(store: Store, tmp_path: Path) -> None:
+    """A collector that is killed after each removal in turn: what a snapshot names is there, or it isn't."""
+    for removals in range(6):
+        for number in range(2):
+            snapshot(store, tmp_path, f"in flight {number}", number)
+        collector = later(store, 31)
+        backend, left = collector.backend, iter(range(removals))
+        real = backend.delete
+
+        def delete(key: str, real: Any = real, left: Any = left) -> None:
+            if next(left, None) is None:
+                raise StoreError("killed")
+            real(key)
+
+        backend.delete = delete  # type: ignore[method-assign]
+        with suppress(StoreError):
+            collect(collector, delete=True)
+        for work in (store.work(recipe(number)) for number in range(2)):
+            for name in work.names():
+                assert work.load(name)[1] == {}, "it is whole"
 
 
 def test_what_a_killed_run_left_of_work_that_is_published_goes_after_the_grace(
@@ -204,7 +256,7 @@ def test_what_a_killed_run_left_of_work_that_is_published_goes_after_the_grace(
     snapshot(any_store, tmp_path, "published since")
     commit(any_store, recipe())
     assert swept(any_store, 6).work == []
-    assert len(swept(any_store, 8).work) == 1
+    assert len(swept(any_store, 8).work) == 2
 
 
 # Sweeping versions
@@ -280,7 +332,7 @@ def test_purge_erases_the_snapshots_of_a_retracted_training(any_store: Store, tm
     made = commit(any_store, recipe())
     retract(any_store, any_store.version(str(made)), "a mistake")
     found = swept(any_store, 0, purge=True)
-    assert (len(found.work), len(found.blobs)) == (1, 3)
+    assert (len(found.work), len(found.blobs)) == (2, 2)
     assert any_store.work(recipe(1)).names() == ["step-1"]
 
 
@@ -299,6 +351,23 @@ def test_purge_erases_older_versions_of_objects_too(versioned_store: Store) -> N
     swept(store, 0, purge=True)
     left = client.list_object_versions(**place)
     assert (len(left["Versions"]), left.get("DeleteMarkers", [])) == (1, [])
+
+
+def test_purge_erases_older_versions_of_checkpoints_that_are_gone_and_leaves_those_that_are_there(
+    versioned_store: Store, tmp_path: Path
+) -> None:
+    store = open_store(versioned_store.settings.model_copy(update={"store_single_writer": True}))
+    snapshot(store, tmp_path, "retired")
+    store.work(recipe()).clear()
+    kept = snapshot(store, tmp_path, "kept")
+    bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
+    client, place = boto3.Session().client("s3"), {"Bucket": bucket, "Prefix": f"{prefix}/{work_root(recipe())}"}
+    sizes = [each["Size"] for each in client.list_object_versions(**place)["Versions"]]
+    assert len("retired") in sizes, "what was removed is still there"
+    swept(store, 0, purge=True)
+    sizes = [each["Size"] for each in client.list_object_versions(**place)["Versions"]]
+    assert len("retired") not in sizes
+    assert store.work(recipe()).file(kept).read_text() == "kept"
 
 
 # Against work that goes on

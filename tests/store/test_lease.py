@@ -42,8 +42,8 @@ with store.lease(recipe()) as lease:
             time.sleep(0.05)
     except LeaseLost as error:
         Path(sys.argv[2]).write_text("late")
-        work.commit("step-1", [work.add(Path(sys.argv[2]), "state")], {"by": "the first"})
-        work.commit("step-3", [work.add(Path(sys.argv[2]), "state")], {"by": "the first"})
+        work.commit("step-1", [work.add(Path(sys.argv[2]), "state", "step-1")], {"by": "the first"})
+        work.commit("step-3", [work.add(Path(sys.argv[2]), "state", "step-3")], {"by": "the first"})
         work.clear()
         print(error, flush=True)
 """

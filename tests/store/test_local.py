@@ -135,6 +135,7 @@ def test_what_a_killed_writer_left_is_listed_as_unfinished_and_can_be_discarded(
     backend.put("a/whole", b"whole")
     (backend.root / "a/.tmp-x1").write_bytes(b"half")
     (left,) = backend.unfinished()
+    assert [*backend.unfinished("b/"), *backend.unfinished("a/")] == [left]
     assert (left.key, left.size) == ("a/.tmp-x1", 4)
     assert abs(backend.now() - left.modified) < 60
     backend.discard(left)

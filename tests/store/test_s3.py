@@ -213,6 +213,7 @@ def test_an_upload_that_was_begun_is_listed_as_unfinished_and_can_be_discarded(s
     for place in (prefix, f"{prefix}-other"):
         client.create_multipart_upload(Bucket=BUCKET, Key=f"{place}/blobs/large")
     (left,) = backend.unfinished()
+    assert [*backend.unfinished("work/"), *backend.unfinished("blobs/")] == [left]
     assert (left.key, left.size) == ("blobs/large", 0)
     assert abs(backend.now() - left.modified) < 60
     backend.discard(left)

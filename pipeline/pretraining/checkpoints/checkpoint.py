@@ -101,6 +101,8 @@ class Checkpoints:
         self._storing: Storing | None = None
         self._status: dict[str, Any] = {}
         self._snapshot: dict[str, str] = {}
+        self._read: list[FileEntry] = []
+        """What `load` may have copies of on this machine."""
 
     @property
     def status(self) -> dict[str, Any]:
@@ -120,6 +122,7 @@ class Checkpoints:
         proposals = self._whole_ones() if self._place.rank == 0 else iter(())
         while (proposed := self._from_first(next(proposals, None))) is not None:
             name, files, record = proposed
+            self._read += files
             resume: Resume | None = None
             try:
                 resume = self._checked(files, record)
@@ -133,18 +136,20 @@ class Checkpoints:
         return None
 
     def _whole_ones(self) -> Iterator[tuple[str, list[FileEntry], dict[str, Any]]]:
-        for name in self._work.names():
-            if step_of(name) is not None:
-                try:
-                    yield name, *self._work.load(name)
-                except CorruptArtifact as error:
-                    log.warning("checkpoint %s is passed over: %s", name, error)
+        """Each time the newest that wasn't offered yet: one may be retired while it is read, for a newer one."""
+        offered = set[str]()
+        while left := [name for name in self._work.names() if step_of(name) is not None and name not in offered]:
+            offered.add(name := left[0])
+            try:
+                yield name, *self._work.load(name)
+            except CorruptArtifact as error:
+                log.warning("checkpoint %s is passed over: %s", name, error)
 
     def _checked(self, files: list[FileEntry], record: dict[str, Any]) -> Resume:
         """Read this rank's share of the files. CorruptArtifact where one isn't what it should be."""
         for number, entry in enumerate(sorted(files, key=lambda each: each.path)):
             if number % self._place.world == self._place.rank:
-                self._store.blob(entry)
+                self._work.file(entry)
         return self._resume(files, record)
 
     def _resume(self, files: list[FileEntry], record: dict[str, Any]) -> Resume:
@@ -153,7 +158,7 @@ class Checkpoints:
         def path(name: str) -> Path:
             if name not in entries:
                 raise CorruptArtifact(f"It has no file {name}.")
-            return self._store.blob(entries[name])
+            return self._work.file(entries[name])
 
         stored = StoredFragments(lambda kind, rank: path(file_name(kind, rank)), record["world"], record["parameters"])
         return Resume(record["step"], path(CURVE), stored, record["optimizer_step"])
@@ -161,7 +166,12 @@ class Checkpoints:
     # Saving
 
     def prepare(self, engine: Any) -> None:
-        """Make room in host memory before training begins, or the first `save` takes some ten times as long."""
+        """Make room for what is saved before training begins, or the first `save` takes some ten times as long.
+
+        That is host memory; and the local cache, of what was gone on from: it isn't read again.
+        """
+        while self._read:
+            self._work.release(self._read.pop())
         owned = owned_fragments(engine, self._place)
         count = sum(each.fragment.count for each in owned)
         self._host = {kind: torch.zeros(count, pin_memory=torch.cuda.is_available()) for kind in KINDS}
@@ -238,13 +248,18 @@ class Checkpoints:
             self._snapshot = {"snapshot": made.reference}
 
     def _retire(self, newest: int) -> None:
-        """Forget checkpoints that are no longer kept, what was passed over on load, and the parts of all."""
+        """Remove checkpoints that are no longer kept, what was passed over on load, and the parts of all.
+
+        So too what ranks that were killed had begun to store; what may be on its way lies ahead of the newest.
+        """
         names = self._work.names()
+        left = [name for name in self._work.begun() if (step := step_of(name)) is not None and step < newest]
         steps = sorted(step for name in names if (step := step_of(name)) is not None and step <= newest)
         every = self._config.keep_every
         kept = {step for step in steps if every and step % every == 0} | set(steps[-self._config.keep_checkpoints :])
         kept_names = {whole_name(step) for step in kept}
-        self._work.remove(*(name for name in names if name.startswith(("step-", "part-")) and name not in kept_names))
+        gone = [name for name in names if name.startswith(("step-", "part-")) and name not in kept_names]
+        self._work.remove(*gone, *left)
 
     # Among the ranks
 

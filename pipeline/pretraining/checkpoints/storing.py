@@ -159,7 +159,7 @@ class Storing:
                     f"some room there, or set TMPDIR to a larger disk."
                 )
             write(path)
-            self._snapshot.stored[name] = self._work.add(path, name)
+            self._snapshot.stored[name] = self._work.add(path, name, whole_name(self.step))
         finally:
             path.unlink(missing_ok=True)
 

@@ -23,7 +23,7 @@ from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.store import Artifact, Recipe, Store, Work
-from tests.damage import damage_blob
+from tests.damage import damage_object
 from tests.pretraining.test_loop import curve_of, plain_loop
 from tests.processes import living_with
 from tests.small import Small, store_of, untrained_copy
@@ -154,7 +154,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
 ) -> None:
     work = again.work(recipe_of(config, small))
     newest, before, *_ = steps_in(work)
-    damage_blob(again, {entry.path: entry for entry in work.load(whole_name(newest))[0]}[path], damage)
+    files = {entry.path: entry for entry in work.load(whole_name(newest))[0]}
+    damage_object(again, work.key(files[path]), damage)
     resume = Checkpoints(again, work, Place(0, 1, 3), tmp_path, config).load()
     assert resume is not None
     assert resume.step == before < newest
@@ -229,7 +230,7 @@ def test_a_checkpoint_holds_safetensors_and_json_lines_and_12_bytes_a_parameter(
         assert {entry.path for entry in files} == names | {"curve.jsonl"}
         numbers = 0
         for entry in files:
-            path = store.blob(entry)
+            path = work.file(entry)
             if entry.path == "curve.jsonl":
                 lines = path.read_text(encoding="utf-8").splitlines()
                 assert [json.loads(line)["step"] for line in lines] == list(range(step)), "whole lines, none missing"

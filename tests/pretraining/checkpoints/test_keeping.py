@@ -14,13 +14,13 @@ import pipeline
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError, StoreError
 from pipeline.pretraining.checkpoints.checkpoint import Checkpoints, is_due
-from pipeline.pretraining.checkpoints.storing import step_of
+from pipeline.pretraining.checkpoints.storing import step_of, whole_name
 from pipeline.pretraining.job import SCHEMA
 from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.optimizer import make_optimizer
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.publish import publish_snapshot
-from pipeline.store import Artifact, Recipe, Store, Work
+from pipeline.store import Artifact, FileEntry, Recipe, Store, Work
 from tests.pretraining.checkpoints.waiting import eventually
 from tests.small import Small
 
@@ -78,9 +78,9 @@ class SlowWork:
         self.work = work
         self.may_go_on = threading.Event()
 
-    def add(self, source: Path, path: str) -> Any:
+    def add(self, source: Path, path: str, snapshot: str) -> Any:
         assert self.may_go_on.wait(60)
-        return self.work.add(source, path)
+        return self.work.add(source, path, snapshot)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.work, name)
@@ -137,6 +137,99 @@ def test_the_last_ones_and_every_so_often_one_are_kept(
         assert checkpoints.drain(60)
     assert steps_in(work) == [8, 7, 6, 3]
     assert all(step_of(name) is not None for name in work.names()), "the parts of what is whole are gone"
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_bytes_of_those_that_are_kept_are_all_that_the_store_holds(
+    keep: int,
+    training: Training,
+    tiny: PretrainingConfig,
+    small: Small,
+    any_store: Store,
+    tmp_path: Path,
+) -> None:
+    """On a folder and in a bucket; and in the end nothing, neither there nor in this machine's cache."""
+    config = tiny.model_copy(update={"keep_checkpoints": keep})
+    work = any_store.work(recipe_of(config, small), 1)
+    checkpoints = Checkpoints(any_store, work, ALONE, tmp_path, config)
+    checkpoints.load()
+    one = 0
+    for step in range(1, 7):
+        training.step()
+        checkpoints.save(training, step, training.curve)
+        assert checkpoints.drain(60)
+        held = bytes_in(any_store)
+        one = one or held
+        kept = min(step, keep)
+        assert held == pytest.approx(kept * one, rel=0.01), "the curve grows, and a little with it each checkpoint"
+    assert one > 12 * sum(each.numel() for each in training.module.parameters())
+    assert not list(any_store.backend.list("blobs/"))
+    resume = checkpoints.load()
+    assert resume is not None
+    checkpoints.prepare(training)
+    work.clear()
+    assert bytes_in(any_store) == 0
+    assert not list((any_store.settings.cache or tmp_path).glob("blobs/*/*"))
+
+
+def test_what_a_killed_run_had_half_stored_goes_with_the_next_checkpoint(
+    training: Training, tiny: PretrainingConfig, small: Small, any_store: Store, tmp_path: Path
+) -> None:
+    """By a run that has taken over; and by ranks that were started anew under the same lease."""
+    recipe, config = recipe_of(tiny, small), tiny.model_copy(update={"keep_checkpoints": 1})
+    (tmp_path / "half").write_bytes(bytes(1 << 20))
+    first, work = any_store.work(recipe, 1), any_store.work(recipe, 2)
+    for of, step in ((first, 4), (first, 6), (work, 4), (work, 5)):
+        of.add(tmp_path / "half", "half", whole_name(step))
+    checkpoints = Checkpoints(any_store, work, ALONE, tmp_path, config)
+    assert checkpoints.load() is None
+    training.step(5)
+    checkpoints.save(training, 5, training.curve)
+    assert checkpoints.drain(60)
+    held = {each.key.split("/")[4] for each in any_store.backend.list("work/")}
+    assert held == {whole_name(5)}
+    training.step()
+    checkpoints.save(training, 6, training.curve)
+    work.add(tmp_path / "half", "half", whole_name(7))
+    assert checkpoints.drain(60)
+    held = {each.key.split("/")[4] for each in any_store.backend.list("work/")}
+    assert held == {whole_name(6), whole_name(7)}, "what another rank just adds stays"
+    files = {work.key(entry) for entry in work.load(whole_name(6))[0]}
+    assert files == {each.key for each in any_store.backend.list("work/") if is_file_of(whole_name(6), each.key)}
+
+
+def test_where_one_is_retired_while_it_is_read_the_newer_one_is_gone_on_from(
+    training: Training, tiny: PretrainingConfig, fresh: Store, work: Work, tmp_path: Path
+) -> None:
+    """By an owner that has lost the lease and hasn't noticed yet."""
+    config = tiny.model_copy(update={"keep_checkpoints": 1})
+    late = Checkpoints(fresh, work, ALONE, tmp_path, config)
+    late.load()
+
+    def save(step: int) -> None:
+        training.step(2)
+        late.save(training, step, training.curve)
+        assert late.drain(60)
+
+    class Overtaken(SlowWork):
+        def file(self, entry: FileEntry) -> Path:
+            if steps_in(self.work) == [2]:
+                save(4)
+            return self.work.file(entry)
+
+    save(2)
+    again = Checkpoints(fresh, Overtaken(work), ALONE, tmp_path, config)  # type: ignore[arg-type]
+    resume = again.load()
+    assert resume is not None
+    assert resume.step == 4
+
+
+def bytes_in(store: Store) -> int:
+    return sum(each.size for each in store.backend.list("") if not each.key.startswith("work/self-test/"))
+
+
+def is_file_of(name: str, key: str) -> bool:
+    return f"/{name}/" in key and not key.endswith(".json")
 
 
 def test_what_lies_ahead_of_a_new_checkpoint_is_forgotten_for_it_was_passed_over(
@@ -211,7 +304,7 @@ def test_at_the_end_one_that_cant_be_stored_is_given_up_for_the_whole_weights_co
     assert steps_in(work) == []
 
 
-def _unreachable(source: Path, path: str) -> None:
+def _unreachable(source: Path, path: str, snapshot: str) -> None:
     raise StoreError("nobody answers")
 
 

@@ -53,7 +53,7 @@ def storing(
         found.stop(0)
 
 
-def test_a_checkpoint_is_whole_when_the_parts_of_all_ranks_are_there(tmp_path: Path, store: Store, work: Work) -> None:
+def test_a_checkpoint_is_whole_when_the_parts_of_all_ranks_are_there(tmp_path: Path, work: Work) -> None:
     snapshot, told = snapshot_of(tmp_path, 7), list[bool]()
     with storing(snapshot, work, 0, 2, committed=lambda: told.append(True)) as first:
         assert eventually(lambda: first.trouble == "the checkpoint of step 7 waits for rank 1")
@@ -66,7 +66,7 @@ def test_a_checkpoint_is_whole_when_the_parts_of_all_ranks_are_there(tmp_path: P
     assert record == {"step": 7}
     assert told == [True]
     assert first.trouble == ""
-    named = {entry.path: store.blob(entry) for entry in files}
+    named = {entry.path: work.file(entry) for entry in files}
     expected = {f"rank-0000{rank}.{kind}.safetensors" for rank in (0, 1) for kind in KINDS}
     assert named.keys() == expected | {"curve.jsonl"}
     for number, kind in enumerate(KINDS):
@@ -84,16 +84,14 @@ def test_what_another_run_left_is_not_taken_for_a_missing_rank(tmp_path: Path, w
     assert whole_name(7) not in work.names()
 
 
-def test_only_the_curve_of_its_step_is_stored_though_the_file_has_grown(
-    tmp_path: Path, store: Store, work: Work
-) -> None:
+def test_only_the_curve_of_its_step_is_stored_though_the_file_has_grown(tmp_path: Path, work: Work) -> None:
     snapshot = snapshot_of(tmp_path, 1)
     with snapshot.curve.open("a") as lines:
         lines.write('{"step": 1}\n')
     with storing(snapshot, work, 0, 1) as one:
         assert one.wait(20)
     entry = next(entry for entry in work.load(whole_name(1))[0] if entry.path == "curve.jsonl")
-    assert store.blob(entry).read_text() == '{"step": 0}\n'
+    assert work.file(entry).read_text() == '{"step": 0}\n'
     assert len(snapshot.curve.read_text().splitlines()) == 2, "the curve itself is left alone"
 
 
