@@ -133,8 +133,9 @@ def made_up(micro_batch: int, count: int, length: int, mix: str) -> list[Batch]:
 
 def ours(config: PretrainingConfig, batches: list[Batch], device: torch.device) -> Step:
     """Through DeepSpeed, clipped and guarded, as the training loop does it."""
-    from pipeline.pretraining.engine import initialise, systems_config
+    from pipeline.pretraining.engine import initialise
     from pipeline.pretraining.guard import Guard
+    from pipeline.pretraining.systems import systems_config
 
     model = BertForPreTraining(config, VOCABULARY)
     engine = initialise(model, config, systems_config("zero1"), 1)
@@ -236,7 +237,8 @@ def transformers_plain(config: PretrainingConfig, batches: list[Batch], device: 
 
 def transformers_deepspeed(config: PretrainingConfig, batches: list[Batch], device: torch.device) -> Step:
     """Transformers' model in DeepSpeed, ZeRO-1, bf16, as its Trainer hands it over."""
-    from pipeline.pretraining.engine import import_deepspeed, systems_config
+    from pipeline.pretraining.engine import import_deepspeed
+    from pipeline.pretraining.systems import systems_config
 
     model = _theirs(config)
     low = config.precision == "bf16"
@@ -244,6 +246,7 @@ def transformers_deepspeed(config: PretrainingConfig, batches: list[Batch], devi
         "train_micro_batch_size_per_gpu": len(batches[0].lengths),
         "gradient_accumulation_steps": len(batches),
         "gradient_clipping": 1.0,
+        "communication_data_type": "fp32",
         "bf16": {"enabled": low},
         "zero_allow_untested_optimizer": True,
     }

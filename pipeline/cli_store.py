@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import app, as_toml, print_table
+from pipeline.cli import NameOption, SetOption, app, as_toml, print_table
 from pipeline.config import STAGES
 from pipeline.errors import ConfigError, UnknownReference, nearest
 from pipeline.settings import Settings
@@ -148,19 +148,35 @@ def print_samples(store: "Store", dataset: "Artifact", count: int) -> None:
 
 @store_command
 def batch(
-    reference: ReferenceArgument,
+    what: Annotated[
+        str, typer.Argument(metavar="REF|PRESET", help="A training's artifact, or the preset of one that has none.")
+    ],
     step: Annotated[int, typer.Option("--step", metavar="K", min=0, help="Which step, from 0.")],
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=0, help="So many samples of it.")] = 5,
+    overrides: SetOption = None,
+    name: NameOption = None,
+    dataset: Annotated[str | None, typer.Option(help="Another dataset than the preset's own, as a reference.")] = None,
 ) -> None:
     """What a training saw at a step: its samples, how they were dealt to ranks, and a digest of them."""
-    from pipeline.pretraining.watching.seen import batch_texts
+    from pipeline.pretraining.watching.seen import batch_texts, preset_batch_texts
     from pipeline.store import open_store
 
     store = open_store()
-    artifact = store.resolve(reference)
-    if artifact.kind != "pretraining":
-        raise ConfigError(f"{artifact} is a {artifact.kind}; bertmill batch is for a pretraining.")
-    for text in batch_texts(artifact, step, samples, store):
+    if what.endswith(".toml") or what.partition("/")[0] not in STAGES:
+        from pipeline.preset import load_preset
+        from pipeline.stages import find_input
+
+        preset = load_preset(what, overrides or (), name)
+        taken = find_input("dataset", preset, store, {"dataset": dataset} if dataset else {})
+        texts = preset_batch_texts(preset.pretraining, taken, step, samples, store)
+    else:
+        if overrides or name or dataset:
+            raise ConfigError(f"--set, --name and --dataset are for a preset; {what} is an artifact. Leave them out.")
+        artifact = store.resolve(what)
+        if artifact.kind != "pretraining":
+            raise ConfigError(f"{artifact} is a {artifact.kind}; bertmill batch is for a pretraining.")
+        texts = batch_texts(artifact, step, samples, store)
+    for text in texts:
         typer.echo(text)
 
 

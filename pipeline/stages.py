@@ -115,9 +115,9 @@ def check_preset(preset: Preset, store: Store) -> None:
     from pipeline.dataset.build import check_dataset
     from pipeline.evaluation.tasks import TASKS
     from pipeline.launching import launcher_named
-    from pipeline.pretraining.engine import systems_config
     from pipeline.pretraining.phases import check_positions, phases_of
     from pipeline.pretraining.schedule import schedule_of
+    from pipeline.pretraining.systems import systems_config
     from pipeline.pretraining.weights.initial import started_from
     from pipeline.vocabulary.existing import check_vocabulary
 

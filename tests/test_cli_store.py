@@ -151,6 +151,13 @@ def test_show_samples_and_card_tell_what_a_dataset_holds(tmp_path: Path, monkeyp
     assert refusal("batch", small.dataset, "--step", 0) == (
         f"{small.dataset} is a dataset; bertmill batch is for a pretraining."
     )
+    head, known, dealt, *_ = answer("batch", "tiny", "--step", 3, "--dataset", small.dataset, "--samples", 1)
+    assert head.startswith(f"step 3 of {small.dataset}: 32 samples, ")
+    assert known == "  no run of it is known here: dealt as to one rank, on a CPU"
+    assert dealt.startswith("  rank 0, micro-batch 0: ")
+    assert refusal("batch", "pretraining/tiny", "--step", 0, "--dataset", small.dataset) == (
+        "--set, --name and --dataset are for a preset; pretraining/tiny is an artifact. Leave them out."
+    )
 
 
 def test_show_of_a_retracted_version_tells_who_took_it_back_and_why(store: Store) -> None:

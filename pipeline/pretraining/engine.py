@@ -1,18 +1,18 @@
-"""The DeepSpeed engine: their JSON owns the systems keys, our config the mathematics, and no key stands in both.
+"""The DeepSpeed engine: their JSON owns the systems keys (systems.py), our config the mathematics; no key is in both.
 
 Gradient accumulation is ours (`managed_gradient_accumulation` false): a step's micro-batches carry sums divided by the
-counts of the whole batch, so that their number and sizes don't matter. Every value that DeepSpeed would choose itself
-is written out: its defaults have changed between releases.
+counts of the whole batch, so that their number and sizes don't matter. What decides an arithmetic is written out here,
+for DeepSpeed's defaults have changed between releases.
 """
 
-import json
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PretrainingConfig
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError
+from pipeline.pretraining.systems import zero_stage
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,113 +20,8 @@ if TYPE_CHECKING:
 
     from pipeline.pretraining.model.bert import BertForPreTraining
 
-OWNED = {
-    "train_batch_size": "pretraining.train_batch_size",
-    "train_micro_batch_size_per_gpu": "pretraining.train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps": "pretraining.train_batch_size and train_micro_batch_size_per_gpu",
-    "managed_gradient_accumulation": "nothing: bertmill divides the loss itself",
-    "gradient_clipping": "pretraining.gradient_clipping",
-    "optimizer": "pretraining.learning_rate, adam_beta1, adam_beta2, adam_epsilon and weight_decay",
-    "scheduler": "pretraining.warmup_share, schedule and max_steps",
-    "fp16": "pretraining.precision",
-    "bf16": "pretraining.precision",
-    "amp": "pretraining.precision",
-    "torch_autocast": "pretraining.precision",
-    "data_types": "pretraining.precision",
-    "activation_checkpointing": "pretraining.activation_checkpointing",
-    "tensorboard": "the environment variable BERTMILL_TENSORBOARD",
-    "zero_allow_untested_optimizer": "nothing: the optimizer is bertmill's",
-    "timers": "nothing: bertmill tells its own pace, and theirs waits for the device in each pass",
-}
-"""Keys of DeepSpeed's that our config decides, and what of it to set instead."""
-SYSTEMS = frozenset(
-    [
-        "zero_optimization",
-        "communication_data_type",
-        "prescale_gradients",
-        "gradient_predivide_factor",
-        "disable_allgather",
-        "comms_logger",
-        "wall_clock_breakdown",
-        "memory_breakdown",
-        "flops_profiler",
-        "steps_per_print",
-        "dump_state",
-        "wandb",
-        "csv_monitor",
-        "comet",
-    ]
-)
-"""Keys of DeepSpeed's that its JSON may set; it passes over what it doesn't know."""
 FP16 = {"enabled": True, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False}
 """DeepSpeed's own scale is 1, for ours is in the loss (loss_scale.py); its other keys are of a scale that it finds."""
-NUMBERS: dict[str, tuple[int, int | None]] = {"stage": (0, 3), "reduce_bucket_size": (0, None)}
-"""Of `zero_optimization`, what is read here before DeepSpeed checks it, and its least and most."""
-
-
-def systems_config(name_or_path: str) -> dict[str, Any]:
-    """The DeepSpeed JSON that a preset names. ConfigError: no such file, not JSON, or a key that our config owns."""
-    path = _find(name_or_path)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"The DeepSpeed config {path} can't be read as JSON: {error}.") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"The DeepSpeed config {path} must hold one JSON object.")
-    for key in config:
-        if key in OWNED:
-            raise ConfigError(
-                f"The DeepSpeed config {path} sets {key!r}, which the preset owns. Remove it there; set {OWNED[key]}."
-            )
-    for key in config.keys() - SYSTEMS:
-        raise ConfigError(
-            f"The DeepSpeed config {path} sets {key!r}, which means nothing here. {nearest(key, SYSTEMS)}"
-        )
-    _check_zero(path, config.get("zero_optimization", {}))
-    return config
-
-
-def _check_zero(path: Path, zero: Any) -> None:
-    """ConfigError where a number that we read is none, or out of its range."""
-    if not isinstance(zero, dict):
-        raise ConfigError(f"The DeepSpeed config {path} sets zero_optimization to {zero!r}: it must be an object.")
-    for key in ("offload_optimizer", "offload_param"):
-        if zero.get(key):
-            raise ConfigError(
-                f"The DeepSpeed config {path} sets zero_optimization.{key}, which DeepSpeed allows with its own "
-                f"optimizers only, and bertmill's is torch's AdamW. Remove it; take a higher ZeRO stage, or more ranks."
-            )
-    for key, (least, most) in NUMBERS.items():
-        value = zero.get(key, least)
-        is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-        if not is_whole or value < least or (most is not None and value > most):
-            allowed = f"from {least} to {most}" if most is not None else f"of {least} or more"
-            raise ConfigError(
-                f"The DeepSpeed config {path} sets zero_optimization.{key} to {value!r}: it must be a whole number "
-                f"{allowed}."
-            )
-
-
-def _find(name_or_path: str) -> Path:
-    root = Path(__file__).parents[1]
-    for folder in (root.parent / "deepspeed_configs", root / "deepspeed_configs"):  # a checkout, an installed wheel
-        if folder.is_dir():
-            break
-    known = {path.stem: path for path in folder.glob("*.json")}
-    if name_or_path in known:
-        return known[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if path.suffix == ".json" and path.is_file():
-        return path
-    raise ConfigError(
-        f"pretraining.deepspeed is {name_or_path!r}: no config of that name, and no .json file at that path. "
-        f"{nearest(name_or_path, known)}"
-    )
-
-
-def zero_stage(systems: dict[str, Any]) -> int:
-    """The ZeRO stage of a DeepSpeed config; theirs is 0 where it says nothing."""
-    return int(systems.get("zero_optimization", {}).get("stage", 0))
 
 
 def whole_config(config: PretrainingConfig, systems: dict[str, Any], world: int) -> dict[str, Any]:
@@ -141,6 +36,9 @@ def whole_config(config: PretrainingConfig, systems: dict[str, Any], world: int)
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": 0.0,  # guard.py clips, in the optimizer's kernel
+        "communication_data_type": "fp32",
+        "prescale_gradients": False,
+        "gradient_predivide_factor": 1.0,
         "fp16": FP16 if fp16 else {"enabled": False},
         "bf16": {"enabled": bf16, "check_grad_overflow": False},  # guard.py does, without waiting for the device
         "zero_allow_untested_optimizer": True,

@@ -101,19 +101,20 @@ def check_lengths(config: PretrainingConfig, dataset: Artifact, store: Store) ->
         datasets = [dataset if each.dataset is None else store.resolve(each.dataset) for each in phase.mixture]
         lengths = [store.manifest(each).config["max_seq_length"] for each in datasets]
         longest, of = max(zip(lengths, datasets, strict=True), key=lambda pair: pair[0])
-        if phase.max_seq_length is None:
-            check_positions(config, longest, str(of))
         if phase.max_seq_length is not None and phase.max_seq_length > longest:
             raise ConfigError(
                 f"pretraining.phases: phase {number} has max_seq_length {phase.max_seq_length}, and {of} samples of up "
                 f"to {longest} tokens. Lower it, or name a dataset of longer samples."
             )
+        what = str(of) if phase.max_seq_length is None else f"pretraining.phases: phase {number}"
+        check_positions(config, phase.max_seq_length or longest, what)
 
 
 def check_positions(config: PretrainingConfig, length: int, what: str) -> None:
     """ConfigError where samples of up to `length` tokens are longer than the encoder has positions."""
     if length > config.max_position_embeddings:
-        do = "Take a dataset of shorter samples" if config.init else "Raise it, or take a dataset of shorter samples"
+        shorter = "shorter samples (dataset.max_seq_length, or a phase's)"
+        do = f"Take {shorter}" if config.init else f"Raise it, or take {shorter}"
         theirs = f", all that {config.init} has" if config.init else ""
         raise ConfigError(
             f"{what} has samples of up to {length} tokens, over pretraining.max_position_embeddings "

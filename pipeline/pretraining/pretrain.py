@@ -13,13 +13,13 @@ from importlib.util import find_spec
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.launching import launcher_named
-from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.job import SCHEMA, TRAINED, job_of
 from pipeline.pretraining.publish import publish
 from pipeline.pretraining.running import run_ranks, shown_waiting
 from pipeline.pretraining.schedule import schedule_of
 from pipeline.pretraining.scratch import scratch_folder
 from pipeline.pretraining.staying_alive.preemption import Preemption
+from pipeline.pretraining.systems import systems_config
 from pipeline.pretraining.watching.curve import CURVE, read_curve
 from pipeline.pretraining.weights.initial import initial_record, log_start
 from pipeline.store import Artifact, Store, Work
@@ -65,8 +65,8 @@ def pretrain(config: PretrainingConfig, dataset: Artifact, *, store: Store, forc
         with store.draft(job.recipe, force=force) as draft:
             for entry in files:
                 draft.include(entry)
-            steps = read_curve(store.blob(curve))
-            made = publish(draft, steps, record["parameters"], job.initial, store=store, producer=run)
+            steps, ran = read_curve(store.blob(curve)), record.get("producer", {}) | run
+            made = publish(draft, steps, record["parameters"], job.initial, store=store, producer=ran)
         lease.finish()
     means = store.manifest(made).metrics
     log.info("made %s: at the end %s", made, ", ".join(f"{key.replace('_', ' ')} {means[key]:.3f}" for key in means))

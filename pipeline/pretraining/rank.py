@@ -17,7 +17,7 @@ from pipeline.dataset.plan import Plan
 from pipeline.errors import TrainingError
 from pipeline.pretraining.checkpoints.checkpoint import Checkpoints
 from pipeline.pretraining.checkpoints.fragments import whole_weights
-from pipeline.pretraining.engine import check_device, initialise, patience, systems_config
+from pipeline.pretraining.engine import check_device, initialise, patience
 from pipeline.pretraining.job import TRAINED, Job
 from pipeline.pretraining.loop import Surroundings, train
 from pipeline.pretraining.model.bert import BertForPreTraining
@@ -27,6 +27,7 @@ from pipeline.pretraining.planning.memory import check_memory
 from pipeline.pretraining.publish import publish_snapshot
 from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption
+from pipeline.pretraining.systems import systems_config
 from pipeline.pretraining.watching.curve import CURVE, Curve
 from pipeline.pretraining.watching.lines import Lines
 from pipeline.pretraining.watching.measures import events_of
@@ -75,6 +76,7 @@ def train_job(job: Job, place: Place, folder: Path, heartbeat: Heartbeat, preemp
         weights = whole_weights(begun.engine, place)
         if place.rank == 0:
             record = {"parameters": sum(each.numel() for each in weights.values()), "unmade_snapshots": unmade}
+            record["producer"] = {"resumed_at": begun.start} | where
             save_pretrained(weights, job.config, begun.engine.module.vocabulary_size, folder / "model")
             _leave(folder, record, work)
         dist.barrier()
@@ -162,7 +164,7 @@ def _forgive_a_full_disk(monitor: Any) -> None:
 
 
 def _leave(folder: Path, record: dict[str, Any], work: Work) -> None:
-    """The whole weights and the curve, as the snapshot that the stage publishes."""
+    """The whole weights and the curve, as the snapshot that the stage publishes, by whichever run."""
     files = [work.add_blob(each, f"model/{each.name}") for each in sorted((folder / "model").iterdir())]
     work.commit(TRAINED, [*files, work.add_blob(folder / CURVE, CURVE)], record)
 

@@ -23,10 +23,11 @@ def main(path: Path, preemption: Preemption) -> None:
     import torch.distributed as dist
 
     from pipeline.errors import BertmillError, Preempted
-    from pipeline.pretraining.engine import join, systems_config, zero_stage
+    from pipeline.pretraining.engine import join
     from pipeline.pretraining.job import Job
     from pipeline.pretraining.place import Place
     from pipeline.pretraining.rank import train_job
+    from pipeline.pretraining.systems import systems_config, zero_stage
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     job = Job.read(path)

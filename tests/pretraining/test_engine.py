@@ -1,6 +1,5 @@
-"""Who owns which DeepSpeed key: a key set on both sides is an error that says what to do."""
+"""What DeepSpeed is given beside its JSON, and what a device can't do."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,52 +10,15 @@ import torch
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.pretraining.engine import OWNED, check_device, systems_config, whole_config, zero_stage
+from pipeline.pretraining.engine import check_device, whole_config
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.systems import OWNED, systems_config
 from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.store import Store
 from tests.conftest import free_port
 from tests.small import Small
 
 SHIPPED = ("zero0", "zero1", "zero2", "zero3")
-
-
-def written(folder: Path, content: object) -> str:
-    path = folder / "mine.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("key", "instead"),
-    [
-        ("optimizer", "pretraining.learning_rate"),
-        ("train_batch_size", "pretraining.train_batch_size"),
-        ("gradient_clipping", "pretraining.gradient_clipping"),
-        ("bf16", "pretraining.precision"),
-        ("fp16", "pretraining.precision"),
-        ("data_types", "pretraining.precision"),
-        ("scheduler", "pretraining.warmup_share"),
-        ("gradient_accumulation_steps", "train_micro_batch_size_per_gpu"),
-    ],
-)
-def test_a_key_that_the_preset_owns_is_refused_with_what_to_set_instead(key: str, instead: str, tmp_path: Path) -> None:
-    path = written(tmp_path, {"zero_optimization": {"stage": 1}, key: {}})
-    with pytest.raises(ConfigError) as caught:
-        systems_config(path)
-    assert f"{path} sets {key!r}, which the preset owns. Remove it there; set " in str(caught.value)
-    assert instead in str(caught.value)
-
-
-def test_a_refused_key_ends_pretraining_before_any_rank_starts(
-    small: Small, tiny: PretrainingConfig, fresh: Store, tmp_path: Path
-) -> None:
-    home = fresh.settings.home
-    before = sorted(home.rglob("*"))
-    config = tiny.model_copy(update={"deepspeed": written(tmp_path, {"optimizer": {"type": "Lamb"}})})
-    with pytest.raises(ConfigError, match="'optimizer', which the preset owns"):
-        pretrain(config, small.dataset, store=fresh)
-    assert sorted(home.rglob("*")) == before, "no log, no work, nothing"
 
 
 def test_everything_that_is_ours_in_the_whole_config_is_owned() -> None:
@@ -71,11 +33,6 @@ def test_everything_that_is_ours_in_the_whole_config_is_owned() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_config_is_found_by_its_name_and_holds_the_stage_that_it_is_called_by(name: str) -> None:
-    assert f"zero{zero_stage(systems_config(name))}" == name
-
-
-@pytest.mark.parametrize("name", SHIPPED)
 def test_precision_comes_from_the_preset_and_clipping_is_left_to_the_optimizers_kernel(name: str) -> None:
     config = PretrainingConfig(name="t", gradient_clipping=0.75, precision="bf16")
     whole = whole_config(config, systems_config(name), world=3)
@@ -85,66 +42,12 @@ def test_precision_comes_from_the_preset_and_clipping_is_left_to_the_optimizers_
     assert whole["train_batch_size"] == 3 * whole["train_micro_batch_size_per_gpu"]
 
 
-def test_an_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"pretraining.deepspeed is 'zero_3': no config .* Did you mean 'zero3'\?"):
-        systems_config("zero_3")
-
-
-def test_a_name_like_none_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="Known: zero0, zero1, zero2, zero3"):
-        systems_config("qqq")
-
-
-def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
-    path = written(tmp_path, "{'stage': 1}")
-    with pytest.raises(ConfigError, match=r"mine.json can't be read as JSON"):
-        systems_config(path)
-
-
-def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="must hold one JSON object"):
-        systems_config(written(tmp_path, ["zero1"]))
-
-
-@pytest.mark.parametrize(
-    ("zero", "told"),
-    [
-        ({"stage": "two"}, "zero_optimization.stage to 'two': it must be a whole number from 0 to 3."),
-        ({"stage": 4}, "zero_optimization.stage to 4: it must be a whole number from 0 to 3."),
-        ({"stage": True}, "zero_optimization.stage to True: it must be a whole number from 0 to 3."),
-        (
-            {"reduce_bucket_size": "5e8"},
-            "zero_optimization.reduce_bucket_size to '5e8': it must be a whole number of 0 or more.",
-        ),
-        ({"reduce_bucket_size": float("inf")}, "zero_optimization.reduce_bucket_size to inf: it must be a whole"),
-        ("on", "zero_optimization to 'on': it must be an object."),
-    ],
-)
-def test_a_number_that_the_plan_reads_is_checked_before_deepspeed_does(zero: object, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        systems_config(written(tmp_path, {"zero_optimization": zero}))
-    assert f"mine.json sets {told}" in str(caught.value)
-
-
-def test_a_key_that_deepspeed_would_pass_over_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'zero_optimisation', which means nothing here. Did you mean 'zero_optimiz"):
-        systems_config(written(tmp_path, {"zero_optimisation": {"stage": 1}}))
-
-
-@pytest.mark.parametrize("key", ["offload_optimizer", "offload_param"])
-def test_offload_is_refused_with_the_reason(key: str, tmp_path: Path) -> None:
-    path = written(tmp_path, {"zero_optimization": {"stage": 3, key: {"device": "cpu"}}})
-    with pytest.raises(
-        ConfigError, match=f"sets zero_optimization.{key}, which DeepSpeed allows with its own optimizers"
-    ):
-        systems_config(path)
-
-
 def test_deepspeed_never_waits_for_the_device_to_tell_its_own_pace(tmp_path: Path) -> None:
     code = """
 import sys, torch
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
+from pipeline.pretraining.engine import import_deepspeed, initialise
+from pipeline.pretraining.systems import systems_config
 deepspeed = import_deepspeed()
 deepspeed.init_distributed(dist_backend="gloo", verbose=False)
 from deepspeed.accelerator import get_accelerator
@@ -168,11 +71,6 @@ print("waits:", len(waits))
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1] == "waits: 0"
-
-
-def test_a_bucket_may_be_written_as_json_writes_large_numbers(tmp_path: Path) -> None:
-    path = written(tmp_path, '{"zero_optimization": {"stage": 1, "reduce_bucket_size": 5e8}}')
-    assert zero_stage(systems_config(path)) == 1
 
 
 @pytest.mark.parametrize("name", SHIPPED)

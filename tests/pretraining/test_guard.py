@@ -27,7 +27,8 @@ ENGINES = [
 STEPS = """
 import json, sys, torch
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
+from pipeline.pretraining.engine import import_deepspeed, initialise
+from pipeline.pretraining.systems import systems_config
 from pipeline.pretraining import loss_scale
 from pipeline.pretraining.guard import Guard, torch_optimizer
 from tests.pretraining.fp16_worker import let_this_cpu_train_in_fp16

@@ -5,7 +5,9 @@ every stage takes 20 steps on two ranks, with two or more micro-batches each and
 process without it: losses, gradient norms, and where the weights end. test_loop.py has fp32 against transformers.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,9 @@ from pipeline.dataset.samples import Samples
 from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.optimizer import make_optimizer
 from pipeline.pretraining.schedule import learning_rate
+from pipeline.pretraining.systems import ZERO
 from pipeline.pretraining.weights.export import to_hugging_face
+from pipeline.store import Artifact
 from tests.dataset.reading import training_batches
 from tests.pretraining.test_loop import curve_of
 from tests.small import Small
@@ -26,6 +30,7 @@ from tests.small import Small
 STEPS = 20
 MICRO_BATCH = 7
 """Of 30 samples a step: three micro-batches for each of two ranks."""
+TAKEN = {"max_steps": STEPS, "train_micro_batch_size_per_gpu": MICRO_BATCH}
 CPU = torch.device("cpu")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -101,14 +106,72 @@ WEIGHTS = {"fp32": 1e-3, "bf16": 0.15, "fp16": 2e-2}
 """Largest distance of the last weights, as a share of the way that they went."""
 
 
+OTHERWISE: dict[int, dict[str, Any]] = {
+    0: {"allgather_bucket_size": 1_000},
+    1: {
+        "contiguous_gradients": False,
+        "reduce_scatter": False,
+        "use_multi_rank_bucket_allreduce": False,
+        "parameter_alignment": True,
+    },
+    2: {"overlap_comm": True, "reduce_bucket_size": 3_000, "allgather_bucket_size": 1_000},
+    3: {
+        "contiguous_gradients": False,
+        "overlap_comm": True,
+        "reduce_scatter": False,
+        "reduce_bucket_size": 3_000,
+        "sub_group_size": 2_000,
+        "stage3_prefetch_bucket_size": 0,
+        "stage3_param_persistence_threshold": 100,
+        "stage3_model_persistence_threshold": 500,
+        "stage3_max_live_parameters": 0,
+        "stage3_max_reuse_distance": 0,
+        "stage3_module_granularity_threshold": 1_000,
+        "stage3_use_all_reduce_for_fetch_params": True,
+        "stage3_allgather_sequential": True,
+    },
+}
+"""What a file of one's own may say, by its stage, as far as can be from the shipped one."""
+
+
 @pytest.mark.parametrize("stage", ["zero0", "zero1", "zero2", "zero3"])
 def test_a_stage_and_precision_train_as_plain_torch_does(
     stage: str, plain: tuple[str, Plain], training: Any, small: Small
 ) -> None:
     precision, expected = plain
-    artifact = training(
-        deepspeed=stage, precision=precision, max_steps=STEPS, train_micro_batch_size_per_gpu=MICRO_BATCH
-    )
+    artifact = training(deepspeed=stage, precision=precision, **TAKEN)
+    assert_trained_alike(artifact, precision, expected, small)
+
+
+@pytest.mark.parametrize("plain", ["bf16"], indirect=True)
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_a_stage_trains_as_plain_torch_does_where_activations_are_computed_again(
+    stage: str, plain: tuple[str, Plain], training: Any, small: Small
+) -> None:
+    precision, expected = plain
+    artifact = training(deepspeed=stage, precision=precision, activation_checkpointing=True, **TAKEN)
+    assert_trained_alike(artifact, precision, expected, small)
+
+
+@pytest.mark.parametrize("plain", ["bf16"], indirect=True)
+@pytest.mark.parametrize("stage", OTHERWISE)
+def test_a_stage_trains_as_plain_torch_does_under_a_file_that_says_all_otherwise(
+    stage: int, plain: tuple[str, Plain], training: Any, small: Small, tmp_path: Path
+) -> None:
+    precision, expected = plain
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage} | OTHERWISE[stage]}))
+    artifact = training(deepspeed=str(path), precision=precision, **TAKEN)
+    assert small.store.manifest(artifact).producer["zero_stage"] == stage
+    assert_trained_alike(artifact, precision, expected, small)
+
+
+def test_all_that_a_file_may_change_is_changed_under_some_stage() -> None:
+    assert {key for keys in ZERO.values() for key in keys} == {"stage"}.union(*OTHERWISE.values())
+
+
+def assert_trained_alike(artifact: Artifact, precision: str, expected: Plain, small: Small) -> None:
+    """As plain torch did, in losses, gradient norms and weights."""
     curve = curve_of(small, artifact)
     losses, norms = ([line[key] for line in curve] for key in ("loss", "gradient_norm"))
     for count, loss, norm in zip((FIRST, STEPS), LOSS[precision], NORM[precision]):

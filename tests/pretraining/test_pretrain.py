@@ -17,20 +17,25 @@ import transformers
 from pipeline.config import PretrainingConfig
 from pipeline.dataset.batches import Batch
 from pipeline.errors import ConfigError, LeaseLost, TrainingError
+from pipeline.launching import LAUNCHERS
+from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.job import SCHEMA, TRAINED
 from pipeline.pretraining.model.bert import TensorBatch
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.watching.seen import preset_batch_texts
 from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.settings import Settings
 from pipeline.store import Artifact, Recipe, Store, Work, open_store
 from pipeline.vocabulary.tokenizer import load_tokenizer
+from tests.pretraining.fp16_worker import launch_in_fp16
 from tests.processes import living_with
-from tests.small import Small, untrained_copy
+from tests.small import Small
 
 RUN = """
 import logging, sys
 from pipeline.config import PretrainingConfig
 from pipeline.settings import Settings
+from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.store import open_store
 logging.basicConfig(level=logging.INFO)
@@ -119,15 +124,25 @@ def test_a_training_is_found_again_whatever_says_only_where_and_how_it_runs(
     assert {path: path.stat().st_mtime_ns for path in (small.store.settings.home / "logs").iterdir()} == logs
 
 
-def test_a_training_that_ended_just_before_its_commit_is_only_committed(
-    trained: Artifact, small: Small, tiny: PretrainingConfig, tmp_path: Path
+def test_a_training_that_ended_just_before_its_commit_is_only_committed_and_says_where_it_ran(
+    trained: Artifact, fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = untrained_copy(small, tmp_path / "home")  # with all blobs
-    work = left_by_ranks(trained, small, store, tiny)
-    made = pretrain(tiny, small.dataset, store=store)
+    config = tiny.model_copy(update={"train_micro_batch_size_per_gpu": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_module, "publish", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pretrain(config, small.dataset, store=fresh)
+    work = fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,)))
+    assert TRAINED in work.names()
+    (log,) = (fresh.settings.home / "logs").glob("*.log")
+    log.unlink()
+    made = pretrain(config, small.dataset, store=fresh)
+    assert not log.exists(), "no rank was started"
     assert made.digest == trained.digest
-    assert not (store.settings.home / "logs").exists(), "no rank was started"
     assert not work.names()
+    expected, told = (store.manifest(each).producer for store, each in ((small.store, trained), (fresh, made)))
+    for key in ("device", "world", "zero_stage", "resumed_at"):
+        assert told[key] == expected[key]
 
 
 def left_by_ranks(trained: Artifact, small: Small, store: Store, config: PretrainingConfig, **record: Any) -> Work:
@@ -140,11 +155,10 @@ def left_by_ranks(trained: Artifact, small: Small, store: Store, config: Pretrai
 
 
 def test_a_snapshot_that_wasnt_made_and_a_floor_that_wont_be_asked_for_are_said(
-    trained: Artifact, small: Small, tiny: PretrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    trained: Artifact, small: Small, fresh: Store, tiny: PretrainingConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = untrained_copy(small, tmp_path / "home")
-    left_by_ranks(trained, small, store, tiny, unmade_snapshots=[11])
-    pretrain(tiny.model_copy(update={"floor_step": 1_000}), small.dataset, store=store)
+    left_by_ranks(trained, small, fresh, tiny, unmade_snapshots=[11])
+    pretrain(tiny.model_copy(update={"floor_step": 1_000}), small.dataset, store=fresh)
     assert "of step 11 there is no snapshot: its checkpoint couldn't be stored in time" in caplog.text
     assert "pretraining.floor_step is 1,000 and the training has 12 steps" in caplog.text
 
@@ -193,11 +207,15 @@ def test_a_run_that_was_taken_for_dead_stops_its_ranks_and_publishes_nothing(
     assert not store.versions("pretraining")
 
 
+@pytest.mark.parametrize(("stage", "precision"), [("zero1", "fp32"), ("zero3", "bf16"), ("zero1", "fp16")])
 def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes_nothing(
-    fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
+    stage: str, precision: str, fresh: Store, small: Small, tiny: PretrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_MARK", mark := uuid.uuid4().hex)
-    config = tiny.model_copy(update={"learning_rate": 1e38, "warmup_share": 0.0})
+    changes = {"learning_rate": 1e38, "warmup_share": 0.0, "deepspeed": stage, "precision": precision}
+    config = tiny.model_copy(update=changes)
+    if precision == "fp16":
+        monkeypatch.setitem(LAUNCHERS, "local", launch_in_fp16)
     with pytest.raises(TrainingError) as caught:
         pretrain(config, small.dataset, store=fresh)
     assert str(caught.value).startswith("The loss of step 1 is not finite (masked-LM nan")
@@ -210,7 +228,11 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_a_sentence_and_publishes
     assert {len(samples[name]) for name in ("datasets", "epochs", "rows")} == {config.train_batch_size}
     assert sorted(row for each in step["micro_batches"] for row in each["rows"]) == sorted(samples["rows"])
     assert {"layers.0", "layers.1", "word_embeddings"} < step["micro_batches"][0]["gradient_norms"].keys()
+    assert {each["first_not_finite"] for each in step["micro_batches"]} != {None}
     assert not fresh.versions("pretraining")
+    head, *dealt = preset_batch_texts(config, small.dataset, 1, 0, fresh)
+    assert head.startswith(f"step 1 of {small.dataset}: {config.train_batch_size} samples, ")
+    assert [line.partition(":")[0] for line in dealt] == ["  rank 0, micro-batch 0", "  rank 1, micro-batch 0"]
     assert TRAINED not in fresh.work(Recipe("pretraining", config, SCHEMA, parents=(small.dataset,))).names()
     assert not living_with(f"TEST_MARK={mark}", within_s=10)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pipeline.config import PhaseConfig, Preset, PretrainingConfig
-from pipeline.pretraining.engine import systems_config, zero_stage
 from pipeline.pretraining.phases import (
     batch_size_of,
     micro_batch_size_of,
@@ -22,6 +21,7 @@ from pipeline.pretraining.phases import (
 from pipeline.pretraining.planning.flops import flops_per_token
 from pipeline.pretraining.planning.lengths import Lengths, assumed_lengths, counted_lengths, mixed_lengths
 from pipeline.pretraining.planning.memory import CHECKPOINT_BYTES, State, dealt_size, parameter_count, state_bytes
+from pipeline.pretraining.systems import systems_config, zero_stage
 from pipeline.store import Artifact, Store
 
 CHARACTERS_A_TOKEN = {"zh": 1.1, "ja": 1.1}

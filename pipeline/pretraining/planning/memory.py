@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
-from pipeline.pretraining.engine import zero_stage
 from pipeline.pretraining.model.sizes import padded_rows
 from pipeline.pretraining.planning.lengths import Lengths
+from pipeline.pretraining.systems import zero_stage
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.engine import dtype_of, is_compiled, systems_config
+from pipeline.pretraining.engine import dtype_of, is_compiled
 from pipeline.pretraining.planning.lengths import Lengths
+from pipeline.pretraining.systems import systems_config
 
 if TYPE_CHECKING:
     import torch

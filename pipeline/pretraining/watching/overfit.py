@@ -82,8 +82,9 @@ def main(path: Path) -> None:
 
 
 def _run(job: Job) -> None:
-    from pipeline.pretraining.engine import check_device, initialise, join, systems_config
+    from pipeline.pretraining.engine import check_device, initialise, join
     from pipeline.pretraining.rank import fitting_plan, new_model
+    from pipeline.pretraining.systems import systems_config
     from pipeline.store import open_store
 
     config, store = job.config, open_store(job.settings)

@@ -1,7 +1,10 @@
 """What a training saw at a step: its batch made again, from the names of its samples."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from pipeline.dataset.samples import Samples
 from pipeline.dataset.showing import batch_samples, check_shown
 from pipeline.dataset.steps import Chosen
 from pipeline.errors import ConfigError
+from pipeline.pretraining.job import job_of
 from pipeline.pretraining.phases import open_samples, plan_of
 from pipeline.store import Artifact, Store
 
@@ -28,7 +32,39 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
         raise ConfigError(
             f"{pretraining} took {manifest.totals['steps']:,} steps, numbered from 0; step {step} is none of them."
         )
-    world, device = manifest.producer.get("world", 1), manifest.producer.get("device", "cpu")
+    return _texts(config, dataset, step, shown, store, manifest.producer)
+
+
+def preset_batch_texts(
+    config: PretrainingConfig, dataset: Artifact, step: int, shown: int, store: Store
+) -> Iterator[str]:
+    """The same of a training that is under way, has failed or has not begun: its preset says all but its ranks.
+
+    These are told by the lines of progress that its runs have left on this machine. Raises as `job_of`, too.
+    """
+    job = job_of(config, dataset, store)
+    if not 0 <= step < job.config.steps:
+        raise ConfigError(
+            f"pretraining/{config.name} takes {job.config.steps:,} steps, numbered from 0; step {step} is none of them."
+        )
+    return _texts(job.config, dataset, step, shown, store, _ranks_at(step, job.progress))
+
+
+def _ranks_at(step: int, progress: Path) -> dict[str, Any]:
+    """What the last run to begin before that step said of its ranks; nothing where none has."""
+    try:
+        *lines, _ = progress.read_text(encoding="utf-8").split("\n")  # the last one may not be whole yet
+    except FileNotFoundError:
+        return {}
+    begun = [record for line in lines if "resumed_at" in (record := json.loads(line))]
+    return next((record for record in reversed(begun) if record["resumed_at"] <= step), {})
+
+
+def _texts(
+    config: PretrainingConfig, dataset: Artifact, step: int, shown: int, store: Store, ran: Mapping[str, Any]
+) -> Iterator[str]:
+    """`config` is settled; `ran` says on how many ranks, on which devices."""
+    world, device = ran.get("world", 1), ran.get("device", "cpu")
     samples = open_samples(config, dataset, store)
     plan = plan_of(config, samples, world=world, device=device)
     number, own = plan.phase_of(step)
@@ -43,6 +79,8 @@ def batch_texts(pretraining: Artifact, step: int, shown: int, store: Store) -> I
         f"step {step:,} of {mixed}: {len(batch.lengths):,} samples, {len(batch.input_ids):,} tokens, "
         f"{len(batch.masked_positions):,} predictions, sha256 {batch_digest(batch)}"
     )
+    if "world" not in ran:
+        yield "  no run of it is known here: dealt as to one rank, on a CPU"
     yield from _dealt_lines(plan, number, chosen, world)
     names = zip(batch.datasets[:shown], batch.indices[:shown], chosen.epochs[:shown] % EPOCHS_A_PHASE, strict=True)
     titles = [f"sample {index:,}{_origin(steps.samples, of, index)} in epoch {epoch}" for of, index, epoch in names]

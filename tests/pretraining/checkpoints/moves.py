@@ -16,13 +16,14 @@ import torch.distributed as dist
 from pipeline.config import PretrainingConfig
 from pipeline.pretraining.checkpoints.checkpoint import Checkpoints
 from pipeline.pretraining.checkpoints.fragments import whole_weights
-from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
+from pipeline.pretraining.engine import import_deepspeed, initialise
 from pipeline.pretraining.loop import Surroundings, train
 from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.phases import open_samples, plan_of
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.staying_alive.heartbeat import Heartbeat
 from pipeline.pretraining.staying_alive.preemption import Preemption
+from pipeline.pretraining.systems import systems_config
 from pipeline.pretraining.watching.curve import Curve
 from pipeline.store import Recipe
 from tests.pretraining.fp16_worker import let_this_cpu_train_in_fp16

@@ -10,9 +10,10 @@ import torch
 import torch.distributed as dist
 
 from pipeline.config import PretrainingConfig
-from pipeline.pretraining.engine import import_deepspeed, initialise, systems_config
+from pipeline.pretraining.engine import import_deepspeed, initialise
 from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
 from pipeline.pretraining.planning.rehearsal import made_up_batch
+from pipeline.pretraining.systems import systems_config
 from tests.pretraining.fp16_worker import let_this_cpu_train_in_fp16
 
 VOCABULARY = 8_192

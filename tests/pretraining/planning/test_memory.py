@@ -13,11 +13,11 @@ import torch
 from pipeline.config import PhaseConfig, PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.launching.local import launch_local
-from pipeline.pretraining.engine import systems_config
 from pipeline.pretraining.model.bert import BertForPreTraining
 from pipeline.pretraining.phases import open_samples, plan_of, settled
 from pipeline.pretraining.planning import memory
 from pipeline.pretraining.planning.memory import check_memory, dealt_size, parameter_count, state_bytes
+from pipeline.pretraining.systems import systems_config
 from tests.pretraining.planning.state_bytes import VOCABULARY, config_of, systems_of
 from tests.small import Small
 

@@ -12,7 +12,8 @@ from pipeline.dataset.batches import packed
 from pipeline.dataset.samples import Samples
 from pipeline.dataset.steps import Steps
 from pipeline.errors import ConfigError
-from pipeline.pretraining.watching.seen import batch_digest, batch_texts
+from pipeline.pretraining.job import job_of
+from pipeline.pretraining.watching.seen import batch_digest, batch_texts, preset_batch_texts
 from pipeline.store import Artifact
 from tests.dataset.reading import training_batches
 from tests.pretraining.conftest import Training
@@ -92,3 +93,21 @@ def test_a_step_that_was_not_taken_is_refused(trained: Artifact, small: Small) -
     steps = small.store.manifest(trained).totals["steps"]
     with pytest.raises(ConfigError, match=f"took {steps:,} steps, numbered from 0; step {steps} is none of them"):
         list(batch_texts(trained, steps, 0, small.store))
+
+
+def test_a_preset_tells_the_same_as_its_training_and_its_runs_how_each_step_was_dealt(
+    trained: Artifact, small: Small, tiny: PretrainingConfig
+) -> None:
+    whole = list(batch_texts(trained, 4, 2, small.store))
+    assert list(preset_batch_texts(tiny, small.dataset, 4, 2, small.store)) == whole
+    progress = job_of(tiny, small.dataset, small.store).progress
+    kept = progress.read_text(encoding="utf-8")
+    try:
+        progress.write_text(kept + json.dumps({"resumed_at": 5, "device": "cpu", "world": 3}) + '\n{"step":')
+        for step, world in ((4, 2), (5, 3)):
+            texts = preset_batch_texts(tiny, small.dataset, step, 0, small.store)
+            assert len({line.split(",")[0] for line in texts if line.startswith("  rank ")}) == world
+    finally:
+        progress.write_text(kept)
+    with pytest.raises(ConfigError, match="pretraining/tiny takes 12 steps, numbered from 0; step 12 is none of them"):
+        preset_batch_texts(tiny, small.dataset, 12, 0, small.store)

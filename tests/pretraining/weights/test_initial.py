@@ -331,6 +331,11 @@ def test_samples_longer_than_the_parents_positions_are_refused_before_any_rank_s
     folder = write_folder(tmp_path / "short", LAYOUTS["encoder-alone"], short, entries)
     with pytest.raises(ConfigError, match=r"up to 48 tokens, over .* 32, all that pretraining/short@\w+ has. Take"):
         pretrain(plain(init=str(folder)), small.dataset, store=fresh)
+    phases = [{"share": 0.5, "max_seq_length": length} for length in (32, 40)]
+    with pytest.raises(ConfigError, match="phase 2 has samples of up to 40 tokens, over .* 32, all that pretraining/s"):
+        pretrain(plain(init=str(folder), phases=phases), small.dataset, store=fresh)
+    cut = plain(init=str(folder), phases=[{"share": 1, "max_seq_length": 32}])
+    assert pretraining_recipe(cut, small.dataset, fresh).parents[0] == small.dataset
 
 
 def test_a_batch_of_an_imported_model_is_asked_for_in_vain_and_says_why(
