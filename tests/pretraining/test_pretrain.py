@@ -241,15 +241,16 @@ def test_a_failing_ranks_last_words_are_in_the_sentence_with_the_log_and_what_to
     fresh: Store, small: Small, tiny: PretrainingConfig, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.json"
-    broken.write_text('{"zero_optimization": {"stage": 1, "overlap_comm": "plenty"}}', encoding="utf-8")
+    monitor = {"enabled": True, "output_path": f"{broken}/told"}  # a file is no folder, which DeepSpeed finds out late
+    broken.write_text(json.dumps({"zero_optimization": {"stage": 1}, "csv_monitor": monitor}), encoding="utf-8")
     config = tiny.model_copy(update={"deepspeed": str(broken)})
     with pytest.raises(TrainingError) as caught:
         pretrain(config, small.dataset, store=fresh)
     (log,) = (fresh.settings.home / "logs").glob("*.log")
     assert str(caught.value).startswith("A training rank failed: ")
-    assert "1 validation error for DeepSpeedZeroConfig" in str(caught.value)
+    assert "NotADirectoryError" in str(caught.value)
     assert f"The whole output is in {log}" in str(caught.value)
-    assert "plenty" in log.read_text(encoding="utf-8")
+    assert f"{broken}/told" in log.read_text(encoding="utf-8")
     assert not fresh.versions("pretraining")
 
 
