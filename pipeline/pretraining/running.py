@@ -36,14 +36,13 @@ def run_ranks(job: Job, store: Store, lease: Lease, preemption: Preemption) -> d
     """
     ranks = job.settings.ranks or local_ranks()
     begin_log(job.log)
-    job.progress.touch()
     started = time.monotonic()
     log.info("training %s on %d rank(s); their output: %s", job.recipe.name, ranks, job.log)
     warn_of_crowding(job.settings, ranks)
     store.check_before_commit()
     with (
         progress(f"pretraining {job.recipe.name}", job.config.steps) as advance,
-        job.progress.open(encoding="utf-8") as lines,
+        job.progress.open("a+", encoding="utf-8") as lines,
     ):
         lines.seek(0, 2)  # what earlier runs of it told stays
         shown = Shown(lines, advance, lease, job.config.steps)

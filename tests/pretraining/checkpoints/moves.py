@@ -60,7 +60,7 @@ class Mover:
             resume.restore(engine, place)
         start = resume.step if resume else 0
 
-        def checkpoint(step: int, is_curve_written: bool, _: bool) -> bool:
+        def checkpoint(step: int, *, is_curve_written: bool, is_last_chance: bool) -> bool:
             if resume is None:
                 checkpoints.save(engine, step, curve, is_curve_written=is_curve_written)
                 assert checkpoints.drain(60)
