@@ -5,6 +5,7 @@ of the preset under assumptions that stand beside it. Hours are those of the pas
 devices, validation and checkpoints are not in them.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,8 +119,10 @@ class TrainingPlan:
 
     @property
     def checkpoints(self) -> int:
-        """At once: those that are kept, and one on its way."""
-        return self.config.keep_checkpoints + 1
+        """At once: the last ones, one on its way, and those of `keep_every`."""
+        config = self.config
+        of_every = self.steps // math.lcm(config.checkpoint_every, config.keep_every) if config.keep_every else 0
+        return config.keep_checkpoints + 1 + of_every
 
     @property
     def checkpoint_bytes(self) -> float:

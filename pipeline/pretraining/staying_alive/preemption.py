@@ -66,6 +66,6 @@ def preempted(name: str, step: int, steps: int, *, is_stored: bool) -> Preempted
     if is_stored:
         return Preempted(f"{said}, with a checkpoint. Run the same command again to go on from there.")
     return Preempted(
-        f"{said}, but its checkpoint couldn't be stored within BERTMILL_STORE_DEADLINE_S (the log says why). Run the "
-        f"same command again to go on from the one before."
+        f"{said}, but its checkpoint couldn't be stored in time (the log says why). Run the same command again to go "
+        f"on from the one before."
     )

@@ -69,6 +69,12 @@ def test_it_counts_the_steps_samples_tokens_and_epochs_that_the_training_takes(
     assert [phase.micro_batch_size for phase in planned.phases] == [4, 5]
 
 
+def test_checkpoints_that_are_kept_for_good_take_room_too(planned: TrainingPlan) -> None:
+    assert planned.checkpoints == 3
+    every = planned.config.model_copy(update={"checkpoint_every": 2, "keep_every": 3})
+    assert replace(planned, config=every).checkpoints == 3 + 2, "after steps 6 and 12"
+
+
 def test_hours_and_cost_follow_from_the_speed_the_update_and_the_devices(planned: TrainingPlan) -> None:
     means = [phase.lengths.mean for phase in planned.phases]
     seconds = [9 * (30 * means[0] / 1_000 / 2 + 0.5), 3 * (10 * means[1] / 500 / 2 + 0.5)]
