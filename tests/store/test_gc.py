@@ -230,6 +230,7 @@ def test_what_a_killed_run_had_begun_stays_with_its_work_and_goes_with_it(any_st
 
 def test_of_a_work_that_goes_the_records_go_before_the_files(store: Store, tmp_path: Path) -> None:
     """A collector that is killed after each removal in turn: what a snapshot names is there, or it isn't."""
+    store = open_store(store.settings.model_copy(update={"lease_s": 0.5}))  # a killed one's is waited for
     for removals in range(6):
         for number in range(2):
             snapshot(store, tmp_path, f"in flight {number}", number)
