@@ -115,7 +115,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
         overfits = bool(inputs.pop(OVERFIT, None))
         given = {kind: reference for kind, reference in inputs.items() if reference}
         if overfits:
-            from pipeline.pretraining.watching.overfit import overfit_one_batch
+            from pipeline.pretraining.overfit import overfit_one_batch
             from pipeline.stages import find_input
 
             dataset = find_input("dataset", resolved, store, given)

@@ -29,7 +29,6 @@ from pipeline.store.artifact import (
 )
 from pipeline.store.keys import checked_path, manifest_key
 from pipeline.store.lineage import mark_lineage
-from pipeline.store.local import sha256_of
 from pipeline.store.parallel import in_parallel
 
 if TYPE_CHECKING:
@@ -192,8 +191,3 @@ def remembered_part(store: "Store", stage: str, identity: Any, make: Callable[[P
                 return found  # another run was faster
             store.backend.put(key, canonical_json(body))  # what was there names blobs that are gone
         return Part(tuple(draft.files), record)
-
-
-def entry_of(source: Path, path: str, rows: int | None) -> FileEntry:
-    """The entry that a local file makes."""
-    return FileEntry(path=checked_path(path), size=source.stat().st_size, sha256=sha256_of(source), rows=rows)

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import CorruptArtifact, StoreError
+from pipeline.store.artifact import FileEntry
 from pipeline.store.backend import Stored
+from pipeline.store.keys import checked_path
 
 CHUNK = 1 << 20
 TEMPORARY = ".tmp-"
@@ -25,6 +27,11 @@ def sha256_of(path: Path) -> str:
     """The file's sha256, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def entry_of(source: Path, path: str, rows: int | None) -> FileEntry:
+    """The entry that a local file makes."""
+    return FileEntry(path=checked_path(path), size=source.stat().st_size, sha256=sha256_of(source), rows=rows)
 
 
 class LocalBackend:

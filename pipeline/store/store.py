@@ -33,10 +33,10 @@ from pipeline.store.artifact import (
     tree_digest,
 )
 from pipeline.store.backend import Backend
-from pipeline.store.draft import Draft, Part, PartDraft, entry_of, remembered_part
+from pipeline.store.draft import Draft, Part, PartDraft, remembered_part
 from pipeline.store.keys import blob_key, checked_path, manifest_key, tombstone_key
 from pipeline.store.lease import Holder, Lease
-from pipeline.store.local import LocalBackend
+from pipeline.store.local import LocalBackend, entry_of
 from pipeline.store.parallel import in_parallel
 from pipeline.store.retraction import tombstone_of
 from pipeline.store.selftest import check_create_only

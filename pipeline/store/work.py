@@ -23,8 +23,8 @@ from pydantic import Field, ValidationError
 from pipeline.errors import CorruptArtifact, StoreError
 from pipeline.store.artifact import FileEntry, Recipe, canonical_json
 from pipeline.store.backend import Stored
-from pipeline.store.draft import entry_of
 from pipeline.store.keys import blob_key
+from pipeline.store.local import entry_of
 from pipeline.store.parallel import in_parallel
 
 if TYPE_CHECKING:

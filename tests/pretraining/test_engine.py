@@ -11,9 +11,9 @@ import torch
 from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.pretraining.engine import check_device, whole_config
+from pipeline.pretraining.overfit import overfit_one_batch
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.systems import OWNED, systems_config
-from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.store import Store
 from tests.conftest import free_port
 from tests.small import Small

@@ -109,7 +109,7 @@ def fits(size: int, dtype: torch.dtype) -> bool:
                 for longest in (BLOCK, 2 * BLOCK):
                     qkv = torch.zeros(1, 3 * size, dtype=dtype, device="cuda", requires_grad=True)
                     attended(qkv, ends, 1, longest)[0].sum().backward()
-        except (OutOfResources, PTXASError, CompilationError):  # the last two of cards that are too old
+        except (OutOfResources, PTXASError, CompilationError):  # the last two of cards that this triton doesn't know
             continue
         return True
     return False

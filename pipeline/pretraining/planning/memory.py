@@ -13,7 +13,7 @@ from pipeline.config import PretrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.pretraining.model.sizes import padded_rows
 from pipeline.pretraining.planning.lengths import Lengths
-from pipeline.pretraining.systems import zero_stage
+from pipeline.pretraining.systems import ZERO_KEY, zero_stage
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,6 @@ CONTAINER = Path("/sys/fs/cgroup")
 """Where a container's limits stand (cgroup v2)."""
 CHECKPOINT_BYTES = 12
 """Of a parameter: its fp32 weight and both moments."""
-BUCKET = 500_000_000
-"""DeepSpeed's `reduce_bucket_size` where its config says nothing."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,9 @@ def state_bytes(parameters: int, config: PretrainingConfig, systems: dict[str, A
         gradients += 4 * parameters  # they are summed in fp32
     moments, masters = 8 * owned, 4 * owned if half or stage else 0.0
     in_buckets = stage >= 2 or (stage == 1 and not bf16)
-    bucket = systems.get("zero_optimization", {}).get("reduce_bucket_size", BUCKET)
+    buckets = 4.0 * systems[ZERO_KEY]["reduce_bucket_size"] if in_buckets else 0.0
     copy = CHECKPOINT_BYTES * parameters / world  # of any stage: without ZeRO a rank copies its share all the same
-    return State(weights, gradients, moments + masters, 4.0 * bucket if in_buckets else 0.0, copy)
+    return State(weights, gradients, moments + masters, buckets, copy)
 
 
 def available_bytes(device: "torch.device", ranks_here: int) -> float:

@@ -1,7 +1,6 @@
 """What a training saw at a step: its batch made again, from the names of its samples."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pipeline.dataset.steps import Chosen
 from pipeline.errors import ConfigError
 from pipeline.pretraining.job import job_of
 from pipeline.pretraining.phases import open_samples, plan_of
+from pipeline.pretraining.watching.lines import NewLines
 from pipeline.store import Artifact, Store
 
 
@@ -52,11 +52,10 @@ def preset_batch_texts(
 
 def _ranks_at(step: int, progress: Path) -> dict[str, Any]:
     """What the last run to begin before that step said of its ranks; nothing where none has."""
-    try:
-        *lines, _ = progress.read_text(encoding="utf-8").split("\n")  # the last one may not be whole yet
-    except FileNotFoundError:
+    if not progress.exists():
         return {}
-    begun = [record for line in lines if "resumed_at" in (record := json.loads(line))]
+    with progress.open(encoding="utf-8") as file:
+        begun = [record for record in NewLines(file) if "resumed_at" in record]
     return next((record for record in reversed(begun) if record["resumed_at"] <= step), {})
 
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from pipeline.config import PretrainingConfig
+from pipeline.pretraining.overfit import overfit_one_batch
 from pipeline.pretraining.planning.lengths import Lengths
 from pipeline.pretraining.planning.rehearsal import made_up_batch, needed_memory, rehearsed_model
 from pipeline.pretraining.pretrain import pretrain
-from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.store import Artifact, Store
 from tests.pretraining.checkpoints.test_checkpoint import RUN, bytes_of, killed_after
 from tests.pretraining.test_loop import curve_of

@@ -103,7 +103,8 @@ def test_a_preset_tells_the_same_as_its_training_and_its_runs_how_each_step_was_
     progress = job_of(tiny, small.dataset, small.store).progress
     kept = progress.read_text(encoding="utf-8")
     try:
-        progress.write_text(kept + json.dumps({"resumed_at": 5, "device": "cpu", "world": 3}) + '\n{"step":')
+        begun = json.dumps({"resumed_at": 5, "device": "cpu", "world": 3})
+        progress.write_text(f'{kept}{{"cut by a full di\n{begun}\n{{"step":')
         for step, world in ((4, 2), (5, 3)):
             texts = preset_batch_texts(tiny, small.dataset, step, 0, small.store)
             assert len({line.split(",")[0] for line in texts if line.startswith("  rank ")}) == world

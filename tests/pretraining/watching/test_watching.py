@@ -15,10 +15,10 @@ from pipeline.dataset.origins import Origins
 from pipeline.dataset.samples import Samples
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.pretraining.model.bert import BertForPreTraining, TensorBatch
+from pipeline.pretraining.overfit import overfit_one_batch
 from pipeline.pretraining.phases import open_samples, plan_of, settled
 from pipeline.pretraining.place import Place
 from pipeline.pretraining.pretrain import pretrain
-from pipeline.pretraining.watching.overfit import overfit_one_batch
 from pipeline.pretraining.watching.validation import MASKED_LM_PROB, Validation, samples_at_once
 from pipeline.pretraining.weights.export import load_pretrained
 from pipeline.store import Artifact

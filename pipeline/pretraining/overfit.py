@@ -51,7 +51,7 @@ def overfit_one_batch(
                     tell(line.rstrip())
 
             launcher = launcher_named(store.settings.launcher)
-            status = launcher("pipeline.pretraining.watching.overfit", job.write(), 1, log, poll)
+            status = launcher("pipeline.pretraining.overfit", job.write(), 1, log, poll)
             poll()
         if status != 0:
             raise TrainingError(failure_of(job, status, log))
